@@ -1,0 +1,158 @@
+// Store: the keys and values of every sequence, and who may reach them.
+//
+// The facade of kvstore/: sequence table, prefix index, arena and tiers behind
+// one door. All of it runs with no network.
+//
+//     Open / Fork -> append layer by layer -> Seal -> Close
+//
+// Appending is two steps, so that a transport can receive straight into the
+// block: BeginAppend reserves, Commit publishes. A layer's rows become visible
+// in token order, and never before they are whole.
+//
+// Units      lengths in tokens; a token index counts from 0.
+// Threads    safe. Data calls (BeginAppend, Resolve, ResolveRange) take one
+//            short lock of the sequence, no global one for longer than a look-up.
+// Ownership  owns the arena. Rows and append slots keep their blocks alive
+//            after Truncate, Close or eviction, until they are destroyed.
+// Errors     kNotFound           unknown or closed sequence, or another
+//                                tenant's (the two are not told apart)
+//            kInvalidArgument    layer, head or count out of the model's shape
+//            kOutOfRange         token index at or past the layer's length
+//            kFailedPrecondition appending to a sealed sequence; a gap
+//            kAlreadyExists      appending tokens that are already there
+//            kResourceExhausted  no block is free, with a retry-after
+//            kAborted            an earlier append of the layer failed
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "kvstore/arena.h"
+#include "kvstore/block.h"
+#include "kvstore/types.h"
+
+namespace passband {
+
+// Rows that stay valid while this lives.
+class PinnedRows {
+ public:
+  std::span<const std::byte* const> rows() const { return rows_; }
+  void Clear();
+
+ private:
+  friend class Store;
+  std::vector<const std::byte*> rows_;
+  std::vector<BlockRef> pins_;
+};
+
+class Store {
+ public:
+  struct Options {
+    Arena::Options arena;
+    uint64_t max_sequences = 100'000;
+    const Clock* clock = nullptr;  // null: the real one
+  };
+
+  struct OpenRequest {
+    std::string tenant;
+    std::string model;  // fingerprint of a registered model
+    OwnerId owner;
+    std::vector<uint32_t> token_ids;  // the prompt; may be empty
+    bool share_prefix = true;         // start from cached blocks of the same tokens
+    uint64_t max_tokens = 0;          // 0: no limit of its own
+  };
+  struct OpenResult {
+    SequenceId id;
+    uint64_t matched_tokens = 0;  // multiple of 64: already present in every layer
+  };
+
+  // A reserved place for rows of one layer that all lie in one block. Destroyed
+  // without Commit, the reservation and every later one of the layer is void.
+  class AppendSlot {
+   public:
+    AppendSlot(AppendSlot&&) noexcept;
+    AppendSlot& operator=(AppendSlot&&) noexcept;
+    ~AppendSlot();
+
+    // The block's own memory. When covers_block(), the rows [kv_head][64]
+    // may be written straight to it; otherwise use Scatter.
+    std::byte* block() const;
+    bool covers_block() const;
+    uint64_t bytes() const;  // count * kv_heads * row_bytes
+    // Copies rows laid out [kv_head][count] to their places.
+    void Scatter(const std::byte* rows) const;
+    // Makes the rows visible (once those before them are).
+    Status Commit();
+
+   private:
+    friend class Store;
+    struct State;
+    explicit AppendSlot(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+  };
+
+  static StatusOr<std::unique_ptr<Store>> Create(Options options);
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // Idempotent for an equal spec; kAlreadyExists when the fingerprint is known
+  // with another shape.
+  Status RegisterModel(const ModelSpec& model);
+  StatusOr<ModelSpec> FindModel(const std::string& fingerprint) const;
+  std::vector<ModelSpec> Models() const;
+
+  StatusOr<OpenResult> Open(const OpenRequest& request);
+  // A new sequence that shares the first `tokens` tokens (<= committed).
+  StatusOr<SequenceId> Fork(const std::string& tenant, SequenceId id, uint64_t tokens,
+                            OwnerId owner);
+  // Names the tokens from index `first` (== known tokens), so that their blocks
+  // can be found by prefix.
+  Status ExtendTokenIds(const std::string& tenant, SequenceId id, uint64_t first,
+                        std::span<const uint32_t> token_ids);
+  // Forgets tokens >= `tokens` in every layer.
+  Status Truncate(const std::string& tenant, SequenceId id, uint64_t tokens);
+  // No more appends; the sequence outlives its owner.
+  Status Seal(const std::string& tenant, SequenceId id);
+  // Forgets the sequence. Its complete blocks stay findable by prefix until
+  // their memory is needed.
+  Status Close(const std::string& tenant, SequenceId id);
+  // Closes every unsealed sequence of an owner that is gone. Returns how many.
+  uint64_t CloseOwned(OwnerId owner);
+
+  StatusOr<SequenceInfo> Stat(const std::string& tenant, SequenceId id) const;
+  // Sequences of `tenant` (all tenants when empty), in id order, after `after`.
+  std::vector<SequenceInfo> List(const std::string& tenant, SequenceId after,
+                                 uint64_t limit) const;
+  // Tokens of the longest cached prefix of `token_ids` (multiple of 64).
+  StatusOr<uint64_t> Lookup(const std::string& tenant, const std::string& model,
+                            std::span<const uint32_t> token_ids) const;
+
+  // Reserves rows [first, first + count) of `layer`: within one block, and
+  // first == the layer's reserved length.
+  StatusOr<AppendSlot> BeginAppend(const std::string& tenant, SequenceId id, uint32_t layer,
+                                   uint64_t first, uint32_t count);
+  // Appends to `out` a pointer to each row of each group, in order.
+  Status Resolve(const std::string& tenant, std::span<const RowGroup> groups, PinnedRows& out);
+  // Appends to `out` pointers to rows [first, first + count) of every kv head,
+  // ordered [kv_head][token]. Rows of one head and block are contiguous.
+  Status ResolveRange(const std::string& tenant, SequenceId id, uint32_t layer, uint64_t first,
+                      uint64_t count, PinnedRows& out);
+  // The model's shape of a sequence, for checking a request before serving it.
+  StatusOr<KvShape> ShapeOf(const std::string& tenant, SequenceId id) const;
+
+  StoreStats Stats() const;
+  const Arena& arena() const;
+
+ private:
+  struct Impl;
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace passband
