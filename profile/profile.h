@@ -16,21 +16,12 @@
 #include <string>
 #include <vector>
 
+#include "base/model_fingerprint.h"
 #include "base/status.h"
 #include "kernels/slice.h"
 #include "kernels/types.h"
 
 namespace passband {
-
-// Names a checkpoint: equal fingerprints mean equal keys for equal tokens.
-struct ModelFingerprint {
-  std::string architecture;  // SHA-256, hexadecimal, over shape and RoPE settings
-  std::string weights;       // SHA-256, hexadecimal, over the tensors
-
-  // "architecture:weights", as the control plane carries it.
-  std::string text() const { return architecture + ":" + weights; }
-  bool operator==(const ModelFingerprint&) const = default;
-};
 
 class Profile {
  public:
