@@ -1,0 +1,53 @@
+# Passband's front door. `make demo` and `make test` need nothing set up before.
+#
+#   make demo            build, then watch a model answer from the service
+#   make demo KEEP=1     the same, and leave the server up
+#   make test            build everything and run every test
+#   make build           build the release programs into build/release/bin
+#   make bench           run the benchmarks and print their tables
+#   make test-asan       the tests under AddressSanitizer and UBSan
+#   make test-tsan       the tests of the folders without gRPC under TSan
+#   make fuzz            the libFuzzer targets, a fixed number of inputs each
+#   make format          format the C++ sources
+#   make clean           remove build/
+JOBS ?= $(shell nproc)
+PRESET ?= release
+
+.PHONY: demo test build bench test-asan test-tsan fuzz format clean setup
+
+setup:
+	@scripts/install-packages
+
+build: setup
+	@scripts/build $(PRESET) programs -j$(JOBS)
+
+demo: build
+	@scripts/demo $(if $(KEEP),--keep)
+
+test: setup
+	@scripts/build release all -j$(JOBS)
+	@ctest --preset release -j$(JOBS)
+
+bench: setup
+	@scripts/build release all -j$(JOBS)
+	@scripts/bench
+
+test-asan: setup
+	@scripts/build asan all -j$(JOBS)
+	@ctest --preset asan -j$(JOBS)
+
+test-tsan: setup
+	@scripts/build tsan all -j$(JOBS)
+	@ctest --preset tsan -j$(JOBS)
+
+fuzz: setup
+	@scripts/install-packages deploy/debian-packages-developer.txt
+	@scripts/build fuzz all -j$(JOBS)
+	@ctest --preset fuzz -j$(JOBS)
+
+format:
+	@scripts/install-packages deploy/debian-packages-developer.txt
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
+
+clean:
+	rm -rf build
