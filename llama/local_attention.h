@@ -43,7 +43,7 @@ class LocalAttention final : public AttentionBackend {
   // [layer * kv_heads + kv_head] -> rows.
   using Sequence = std::vector<std::vector<std::byte>>;
 
-  Status AttendItemOf(uint32_t layer, const AttendItem& item);
+  Status AttendOne(uint32_t layer, const AttendItem& item);
 
   LlamaConfig config_;
   WorkerPool& pool_;

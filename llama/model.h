@@ -34,6 +34,8 @@
 
 namespace passband {
 
+struct LlamaWeights;
+
 // Consecutive positions of one sequence.
 struct BatchItem {
   std::span<const uint32_t> token_ids;
@@ -71,13 +73,12 @@ class LlamaModel {
   WorkerPool& pool() const { return *pool_; }
 
  private:
-  struct Weights;
   LlamaModel();
 
   std::string name_;
   LlamaConfig config_;
   ModelFingerprint fingerprint_;
-  std::unique_ptr<Weights> weights_;
+  std::unique_ptr<LlamaWeights> weights_;
   std::unique_ptr<WorkerPool> pool_;
 };
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "llama/split_mix.h"
 
 namespace passband {
 
@@ -31,11 +32,10 @@ class Sampler {
   uint32_t Sample(std::span<const float> logits);
 
  private:
-  explicit Sampler(const Options& options) : options_(options), state_(options.seed) {}
-  double Uniform();
+  explicit Sampler(const Options& options) : options_(options), random_(options.seed) {}
 
   Options options_;
-  uint64_t state_;
+  SplitMix random_;
   std::vector<std::pair<float, uint32_t>> candidates_;
 };
 

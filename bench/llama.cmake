@@ -1,0 +1,1 @@
+passband_bench(llama_bench DEPS passband::llama)
