@@ -4,6 +4,7 @@ include(GoogleTest)
 add_library(passband_flags INTERFACE)
 target_compile_options(passband_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Werror
+  -Wno-missing-field-initializers  # Designated initialisers leave defaults on purpose.
   -Wno-restrict)  # GCC 12 reports std::string::insert falsely.
 if(PASSBAND_SANITIZE)
   add_compile_options(-fsanitize=${PASSBAND_SANITIZE} -fno-omit-frame-pointer
