@@ -7,9 +7,9 @@
 // (UCX_...=...), with one exception: a POSIX segment of 64 KiB or more is
 // refused, because UCX 1.13 then corrupts data silently.
 //
-// Threads    Create() before other threads start, or at least before any of
-//            them reads the environment: it may call setenv. The object itself
-//            may be shared by threads.
+// Process    the first Create() also turns UCX's log into ours (base/log.h), unless
+//            UCX_LOG_FILE is set, and takes the crash signals back from it.
+// Threads    may be shared by threads; each has its own worker.
 // Ownership  workers and registered memory share their context.
 // Errors     kInvalidArgument (an option UCX does not take), kFailedPrecondition
 //            (a dangerous setting; the message says what to change),

@@ -73,9 +73,9 @@ class UcxEndpoint {
   // names something else. Asks UCX each time (tens of microseconds).
   std::string transport_name() const;
 
+  struct Connection;  // worker_impl.h; nobody else's.
+
  private:
-  friend class UcxWorker;
-  struct Connection;
   UcxEndpoint(std::shared_ptr<UcxWorker> worker, std::unique_ptr<Connection> connection);
 
   std::shared_ptr<UcxWorker> worker_;

@@ -13,6 +13,8 @@
 //            flight when it is destroyed ends with kCancelled.
 #pragma once
 
+#include <ucs/type/status.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +28,7 @@
 #include "transport/ucx_context.h"
 
 struct ucp_worker;
+struct ucp_am_recv_param;
 
 namespace passband::transport {
 
@@ -65,9 +68,12 @@ class UcxWorker {
   // Ends the current WaitForEvent(), or the next one.
   void Wake();
 
-  // For a caller with its own epoll: event_fd() becomes readable after Arm() has
-  // returned true. False: progress again first.
+  // The parts of WaitForEvent(). Arm(): true if event_fd() will become readable
+  // with the next event; false: progress again first. Sleep(), after Arm() has said
+  // true: until that, Wake() (then true), `timeout` or max_sleep; unlike all else it
+  // needs no lock, so that others can send meanwhile.
   StatusOr<bool> Arm();
+  bool Sleep(Duration timeout);
   int event_fd() const;
 
   // Transfers whose `done` has not run.
@@ -76,11 +82,14 @@ class UcxWorker {
   const std::shared_ptr<UcxContext>& context() const;
   ucp_worker* handle() const;
 
+  struct Impl;  // worker_impl.h; nobody else's.
+
  private:
   friend class UcxEndpoint;
   friend class IncomingMessage;
-  struct Impl;
   explicit UcxWorker(std::unique_ptr<Impl> impl);
+  static ucs_status_t OnMessage(void* entry, const void* header, size_t header_bytes, void* data,
+                                size_t bytes, const ucp_am_recv_param* params);
 
   std::unique_ptr<Impl> impl_;
 };
