@@ -12,43 +12,38 @@
 // Units      lengths in tokens; a token index counts from 0.
 // Threads    safe. Data calls (BeginAppend, Resolve, ResolveRange) take one
 //            short lock of the sequence, no global one for longer than a look-up.
+//            sequence.h gives the order of the locks.
 // Ownership  owns the arena. Rows and append slots keep their blocks alive
-//            after Truncate, Close or eviction, until they are destroyed.
+//            after Truncate, Close or eviction, until they are destroyed; all of
+//            them before the store (checked).
 // Errors     kNotFound           unknown or closed sequence, or another
 //                                tenant's (the two are not told apart)
 //            kInvalidArgument    layer, head or count out of the model's shape
-//            kOutOfRange         token index at or past the layer's length
-//            kFailedPrecondition appending to a sealed sequence; a gap
+//            kOutOfRange         token index at or past the layer's length;
+//                                past committed tokens (Fork, Truncate); past
+//                                max_tokens
+//            kFailedPrecondition changing a sealed sequence; a gap; sealing
+//                                while an append is under way
 //            kAlreadyExists      appending tokens that are already there
-//            kResourceExhausted  no block is free, with a retry-after
-//            kAborted            an earlier append of the layer failed
+//            kResourceExhausted  no block is free, or too many sequences are
+//                                open: with a retry-after
+//            kAborted            (Commit) an earlier append of the layer failed,
+//                                or the rows were truncated away
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
 #include "kvstore/arena.h"
-#include "kvstore/block.h"
+#include "kvstore/pinned_rows.h"
 #include "kvstore/types.h"
 
 namespace passband {
-
-// Rows that stay valid while this lives.
-class PinnedRows {
- public:
-  std::span<const std::byte* const> rows() const { return rows_; }
-  void Clear();
-
- private:
-  friend class Store;
-  std::vector<const std::byte*> rows_;
-  std::vector<BlockRef> pins_;
-};
 
 class Store {
  public:
@@ -80,13 +75,14 @@ class Store {
     ~AppendSlot();
 
     // The block's own memory. When covers_block(), the rows [kv_head][64]
-    // may be written straight to it; otherwise use Scatter.
+    // may be written straight to it; otherwise use Scatter. Write nothing once
+    // Commit was called.
     std::byte* block() const;
     bool covers_block() const;
     uint64_t bytes() const;  // count * kv_heads * row_bytes
     // Copies rows laid out [kv_head][count] to their places.
     void Scatter(const std::byte* rows) const;
-    // Makes the rows visible (once those before them are).
+    // Makes the rows visible (once those before them are). Once at most.
     Status Commit();
 
    private:
@@ -101,8 +97,9 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
-  // Idempotent for an equal spec; kAlreadyExists when the fingerprint is known
-  // with another shape.
+  // Idempotent for an equal shape; kAlreadyExists when the fingerprint is known
+  // with another one. kInvalidArgument when the shape is empty, its rows are not
+  // a multiple of 16, or a block would not fit Arena::max_block_bytes().
   Status RegisterModel(const ModelSpec& model);
   StatusOr<ModelSpec> FindModel(const std::string& fingerprint) const;
   std::vector<ModelSpec> Models() const;
@@ -115,20 +112,21 @@ class Store {
   // can be found by prefix.
   Status ExtendTokenIds(const std::string& tenant, SequenceId id, uint64_t first,
                         std::span<const uint32_t> token_ids);
-  // Forgets tokens >= `tokens` in every layer.
+  // Forgets tokens >= `tokens` (<= committed) in every layer; appends under way
+  // are void.
   Status Truncate(const std::string& tenant, SequenceId id, uint64_t tokens);
-  // No more appends; the sequence outlives its owner.
+  // No more changes; the sequence outlives its owner. Sealing twice is no error.
   Status Seal(const std::string& tenant, SequenceId id);
   // Forgets the sequence. Its complete blocks stay findable by prefix until
   // their memory is needed.
   Status Close(const std::string& tenant, SequenceId id);
-  // Closes every unsealed sequence of an owner that is gone. Returns how many.
+  // Closes every unsealed sequence of an owner that is gone, with its appends
+  // under way (their Commit gives kNotFound). Returns how many.
   uint64_t CloseOwned(OwnerId owner);
 
   StatusOr<SequenceInfo> Stat(const std::string& tenant, SequenceId id) const;
   // Sequences of `tenant` (all tenants when empty), in id order, after `after`.
-  std::vector<SequenceInfo> List(const std::string& tenant, SequenceId after,
-                                 uint64_t limit) const;
+  std::vector<SequenceInfo> List(const std::string& tenant, SequenceId after, uint64_t limit) const;
   // Tokens of the longest cached prefix of `token_ids` (multiple of 64).
   StatusOr<uint64_t> Lookup(const std::string& tenant, const std::string& model,
                             std::span<const uint32_t> token_ids) const;
@@ -145,6 +143,10 @@ class Store {
                       uint64_t count, PinnedRows& out);
   // The model's shape of a sequence, for checking a request before serving it.
   StatusOr<KvShape> ShapeOf(const std::string& tenant, SequenceId id) const;
+
+  // Takes cached blocks back, least recently used first, until `bytes` came free
+  // or none is cached. Returns the bytes that came free.
+  uint64_t Evict(uint64_t bytes);
 
   StoreStats Stats() const;
   const Arena& arena() const;

@@ -65,15 +65,15 @@ struct RowGroup {
 };
 
 struct StoreStats {
-  uint64_t capacity_bytes = 0;    // arena
-  uint64_t used_bytes = 0;        // in blocks, cached ones included
-  uint64_t cached_bytes = 0;      // only the prefix index refers to them: evictable
+  uint64_t capacity_bytes = 0;  // arena
+  uint64_t used_bytes = 0;      // in blocks, cached ones included
+  uint64_t cached_bytes = 0;    // only the prefix index refers to them: evictable
   uint64_t sequences_open = 0;
   uint64_t sequences_sealed = 0;
-  uint64_t stored_tokens = 0;     // sum of committed tokens, shared counted once a sequence
-  uint64_t prefix_blocks = 0;     // entries of the prefix index
-  uint64_t prefix_lookups = 0;    // tokens asked for at open
-  uint64_t prefix_hits = 0;       // tokens found
+  uint64_t stored_tokens = 0;   // sum of committed tokens, shared counted once a sequence
+  uint64_t prefix_blocks = 0;   // entries of the prefix index
+  uint64_t prefix_lookups = 0;  // tokens asked for at open
+  uint64_t prefix_hits = 0;     // tokens found
   uint64_t evicted_blocks = 0;
   uint64_t allocation_failures = 0;
 };

@@ -1,0 +1,156 @@
+#include "kvstore/layer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace passband {
+namespace {
+
+uint64_t BlocksFor(uint64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+}  // namespace
+
+Layer::Layer(const KvShape& shape, std::vector<BlockRef> blocks, uint64_t tokens)
+    : shape_(shape),
+      blocks_(std::move(blocks)),
+      published_(tokens),
+      reserved_(tokens),
+      writable_from_(blocks_.size() * kBlockTokens) {
+  PASSBAND_CHECK(blocks_.size() == BlocksFor(tokens));
+}
+
+StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool& pool) {
+  if (first < reserved_) {
+    return Error(StatusCode::kAlreadyExists, "tokens from {} are there up to {}", first, reserved_);
+  }
+  if (first > reserved_) {
+    return Error(StatusCode::kFailedPrecondition, "a gap: tokens from {} would follow {}", first,
+                 reserved_);
+  }
+  if (first % kBlockTokens == 0) {
+    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes()));
+    blocks_.push_back(std::move(block));
+  } else if (!MayWriteInPlace(first)) {
+    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes()));
+    CopyHeldRows(first, *block.get());
+    blocks_.back() = std::move(block);
+  }
+  reserved_ = first + count;
+  writable_from_ = reserved_;
+  pending_.push_back({.number = next_number_, .first = first, .count = count, .committed = false});
+  return Ticket{.number = next_number_++, .first = first, .count = count, .block = blocks_.back()};
+}
+
+Status Layer::Commit(const Ticket& ticket) {
+  const auto found = Find(ticket);
+  if (found == pending_.end()) {
+    return Error(StatusCode::kAborted, "rows [{}, {}): an earlier append failed, or a truncation",
+                 ticket.first, ticket.first + ticket.count);
+  }
+  // The block was replaced by a copy while these rows were being written.
+  const BlockRef& block = blocks_[ticket.first / kBlockTokens];
+  if (block != ticket.block) {
+    CopyRows(ticket.first, ticket.first + ticket.count, *ticket.block.get(), *block.get());
+  }
+  found->committed = true;
+  while (!pending_.empty() && pending_.front().committed) {
+    published_ += pending_.front().count;
+    pending_.pop_front();
+  }
+  return OkStatus();
+}
+
+void Layer::Abort(const Ticket& ticket, std::vector<BlockRef>& released) {
+  const auto found = Find(ticket);
+  if (found == pending_.end()) return;
+  pending_.erase(found, pending_.end());
+  Shrink(ticket.first, released);
+}
+
+void Layer::Truncate(uint64_t tokens, std::vector<BlockRef>& released) {
+  PASSBAND_CHECK(tokens <= published_);
+  pending_.clear();
+  published_ = tokens;
+  Shrink(tokens, released);
+}
+
+Status Layer::Resolve(uint32_t kv_head, std::span<const uint32_t> tokens,
+                      std::vector<uint64_t>& seen, PinnedRows& out) const {
+  const uint64_t row_bytes = shape_.row_bytes;
+  const uint64_t head_offset = uint64_t{kv_head} * kBlockTokens * row_bytes;
+  const size_t start = out.rows_.size();
+  out.rows_.resize(start + tokens.size());
+  const std::byte** row = out.rows_.data() + start;
+  for (const uint32_t token : tokens) {
+    if (token >= published_) {
+      return Error(StatusCode::kOutOfRange, "token {} of {}", token, published_);
+    }
+    const uint32_t index = token / kBlockTokens;
+    const BlockRef& block = blocks_[index];
+    const uint64_t bit = uint64_t{1} << (index % 64);
+    if ((seen[index / 64] & bit) == 0) {
+      seen[index / 64] |= bit;
+      out.pins_.push_back(block);
+    }
+    *row++ = block->data() + head_offset + token % kBlockTokens * row_bytes;
+  }
+  return OkStatus();
+}
+
+void Layer::ResolveRange(uint64_t first, uint64_t count, PinnedRows& out) const {
+  PASSBAND_CHECK(first <= published_ && count <= published_ - first);
+  if (count == 0) return;
+  for (uint64_t i = first / kBlockTokens; i < BlocksFor(first + count); ++i) {
+    out.pins_.push_back(blocks_[i]);
+  }
+  out.rows_.reserve(out.rows_.size() + count * shape_.kv_heads);
+  for (uint64_t head = 0; head < shape_.kv_heads; ++head) {
+    for (uint64_t token = first; token < first + count; ++token) {
+      const uint64_t row = head * kBlockTokens + token % kBlockTokens;
+      out.rows_.push_back(blocks_[token / kBlockTokens]->data() + row * shape_.row_bytes);
+    }
+  }
+}
+
+std::deque<Layer::Pending>::iterator Layer::Find(const Ticket& ticket) {
+  const auto found = std::lower_bound(
+      pending_.begin(), pending_.end(), ticket.number,
+      [](const Pending& pending, uint64_t number) { return pending.number < number; });
+  return found != pending_.end() && found->number == ticket.number ? found : pending_.end();
+}
+
+bool Layer::MayWriteInPlace(uint64_t first) const {
+  return first >= writable_from_ || blocks_.back()->exclusive();
+}
+
+// Rows of tickets still open are left out: they are being written, and Commit
+// moves them.
+void Layer::CopyHeldRows(uint64_t end, Block& to) const {
+  const Block& from = *blocks_.back().get();
+  const uint64_t start = end / kBlockTokens * kBlockTokens;
+  CopyRows(start, std::clamp(published_, start, end), from, to);
+  for (const Pending& pending : pending_) {
+    if (!pending.committed || pending.first < start) continue;
+    CopyRows(pending.first, pending.first + pending.count, from, to);
+  }
+}
+
+void Layer::CopyRows(uint64_t first, uint64_t end, const Block& from, Block& to) const {
+  const uint64_t row_bytes = shape_.row_bytes;
+  for (uint64_t head = 0; head < shape_.kv_heads; ++head) {
+    const uint64_t at = (head * kBlockTokens + first % kBlockTokens) * row_bytes;
+    std::memcpy(to.data() + at, from.data() + at, (end - first) * row_bytes);
+  }
+}
+
+void Layer::Shrink(uint64_t reserved, std::vector<BlockRef>& released) {
+  reserved_ = reserved;
+  const auto keep = blocks_.begin() + static_cast<ptrdiff_t>(BlocksFor(reserved));
+  released.insert(released.end(), std::make_move_iterator(keep),
+                  std::make_move_iterator(blocks_.end()));
+  blocks_.erase(keep, blocks_.end());
+}
+
+}  // namespace passband

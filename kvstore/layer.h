@@ -1,0 +1,87 @@
+// Layer: the rows of one layer of one sequence: its blocks, how many rows are
+// visible, and the appends under way.
+//
+//   0 ........ published ........ reserved
+//     visible              being written by holders of tickets
+//
+// Writing in place. A block may be shared with other sequences, the prefix
+// index and readers. This layer writes rows of its last block in place only when
+// they are rows that it was never shown with, or when nobody else claims the
+// block; else it copies the rows before them to a block of its own first.
+// So a row that anyone can see never changes.
+//
+// Units    tokens.
+// Threads  not safe: a part of Sequence, under its mutex.
+// Errors   as store.h gives them for BeginAppend, Commit and Resolve, without
+//          the sequence's name.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "kvstore/block_pool.h"
+#include "kvstore/pinned_rows.h"
+#include "kvstore/types.h"
+
+namespace passband {
+
+class Layer {
+ public:
+  struct Ticket {
+    uint64_t number = 0;
+    uint64_t first = 0;
+    uint32_t count = 0;
+    BlockRef block;  // where the rows are to be written
+  };
+
+  // Starts with whole or partial blocks that others may claim too.
+  Layer(const KvShape& shape, std::vector<BlockRef> blocks, uint64_t tokens);
+
+  uint64_t published() const { return published_; }
+  uint64_t reserved() const { return reserved_; }
+  bool appending() const { return !pending_.empty(); }
+  const std::vector<BlockRef>& blocks() const { return blocks_; }
+
+  StatusOr<Ticket> Reserve(uint64_t first, uint32_t count, BlockPool& pool);
+  Status Commit(const Ticket& ticket);
+  // Voids the ticket and all after it. Blocks left empty move to `released`,
+  // to be destroyed where no lock is held.
+  void Abort(const Ticket& ticket, std::vector<BlockRef>& released);
+  // Forgets tokens >= `tokens` (<= published) and voids every ticket.
+  void Truncate(uint64_t tokens, std::vector<BlockRef>& released);
+
+  // Appends pointers to `out`; on error leaves what it had appended.
+  // `seen` is one bit a block, set for those that `out` pins already.
+  Status Resolve(uint32_t kv_head, std::span<const uint32_t> tokens, std::vector<uint64_t>& seen,
+                 PinnedRows& out) const;
+  // Every kv head's rows [first, first + count), which must be published.
+  void ResolveRange(uint64_t first, uint64_t count, PinnedRows& out) const;
+
+ private:
+  struct Pending {
+    uint64_t number;
+    uint64_t first;
+    uint32_t count;
+    bool committed;
+  };
+
+  std::deque<Pending>::iterator Find(const Ticket& ticket);  // end() when void
+  bool MayWriteInPlace(uint64_t first) const;
+  // Copies what this layer holds of rows [block start, end) to `to`.
+  void CopyHeldRows(uint64_t end, Block& to) const;
+  void CopyRows(uint64_t first, uint64_t end, const Block& from, Block& to) const;
+  void Shrink(uint64_t reserved, std::vector<BlockRef>& released);
+
+  KvShape shape_;
+  std::vector<BlockRef> blocks_;
+  uint64_t published_;
+  uint64_t reserved_;
+  uint64_t writable_from_;  // no one was ever shown rows from here on
+  uint64_t next_number_ = 0;
+  std::deque<Pending> pending_;  // from published_ to reserved_, without gaps
+};
+
+}  // namespace passband

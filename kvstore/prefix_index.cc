@@ -1,0 +1,161 @@
+#include "kvstore/prefix_index.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace passband {
+namespace {
+
+// A long prompt is matched in pieces, so that no one waits for the whole of it.
+constexpr size_t kMatchPiece = 32;
+
+}  // namespace
+
+bool PrefixIndex::Entry::cached() const {
+  return std::all_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->cached(); });
+}
+
+size_t PrefixIndex::FirstBytes::operator()(const PrefixDigest& digest) const {
+  size_t hash = 0;
+  std::memcpy(&hash, digest.data(), sizeof(hash));
+  return hash;
+}
+
+PrefixIndex::~PrefixIndex() {
+  MutexLock lock(mutex_);
+  for (const auto& [digest, entry] : entries_) {
+    for (Block* block : entry->blocks) block->DropIndexClaim();
+  }
+}
+
+std::vector<Column> PrefixIndex::Match(std::span<const PrefixDigest> chain) {
+  std::vector<Column> columns;
+  while (columns.size() < chain.size()) {
+    const size_t end = std::min(chain.size(), columns.size() + kMatchPiece);
+    MutexLock lock(mutex_);
+    ++uses_;
+    while (columns.size() < end) {
+      Entry* entry = Find(chain[columns.size()]);
+      if (entry == nullptr) return columns;
+      Touch(*entry);
+      columns.emplace_back(entry->blocks.begin(), entry->blocks.end());
+    }
+  }
+  return columns;
+}
+
+uint64_t PrefixIndex::Count(std::span<const PrefixDigest> chain) const {
+  uint64_t count = 0;
+  while (count < chain.size()) {
+    const uint64_t end = std::min<uint64_t>(chain.size(), count + kMatchPiece);
+    MutexLock lock(mutex_);
+    for (; count < end; ++count) {
+      if (Find(chain[count]) == nullptr) return count;
+    }
+  }
+  return count;
+}
+
+bool PrefixIndex::Insert(const NamedColumn& column) {
+  MutexLock lock(mutex_);
+  ++uses_;
+  if (Entry* known = Find(column.digest)) {
+    Touch(*known);
+    return true;
+  }
+  Entry* parent = nullptr;
+  if (!column.first) {
+    parent = Find(column.parent);
+    if (parent == nullptr) return false;
+    if (parent->first_child == nullptr) leaves_.erase({parent->used, parent});
+  }
+  auto entry = std::make_unique<Entry>();
+  entry->digest = column.digest;
+  entry->parent = parent;
+  entry->used = uses_;
+  if (parent != nullptr) {
+    entry->next_sibling = parent->first_child;
+    if (parent->first_child != nullptr) parent->first_child->previous_sibling = entry.get();
+    parent->first_child = entry.get();
+  }
+  entry->blocks.reserve(column.blocks.size());
+  for (const BlockRef& block : column.blocks) {
+    block->AddIndexClaim();
+    entry->blocks.push_back(block.get());
+  }
+  leaves_.emplace(entry->used, entry.get());
+  entries_.emplace(column.digest, std::move(entry));
+  return true;
+}
+
+uint64_t PrefixIndex::EvictOne() {
+  MutexLock lock(mutex_);
+  if (arena_.cached_bytes() == 0) return 0;
+  for (size_t i = leaves_.size(); i > 0; --i) {
+    Entry& oldest = *leaves_.begin()->second;
+    if (oldest.cached()) return Remove(oldest);
+    // Somebody claims it, so it is in use now: it moves out of the way of the
+    // next search.
+    ++uses_;
+    Touch(oldest);
+  }
+  return EvictInner();
+}
+
+// Every leaf is in use, and yet some column before one is not: sequences that
+// computed the same prefix for themselves. The leaves' blocks stay theirs.
+uint64_t PrefixIndex::EvictInner() {
+  Entry* oldest = nullptr;
+  for (const auto& [digest, entry] : entries_) {
+    if ((oldest == nullptr || entry->used < oldest->used) && entry->cached()) oldest = entry.get();
+  }
+  if (oldest == nullptr) return 0;
+  uint64_t blocks = 0;
+  while (true) {
+    Entry* leaf = oldest;
+    while (leaf->first_child != nullptr) leaf = leaf->first_child;
+    blocks += Remove(*leaf);
+    if (leaf == oldest) return blocks;
+  }
+}
+
+uint64_t PrefixIndex::columns() const {
+  MutexLock lock(mutex_);
+  return entries_.size();
+}
+
+PrefixIndex::Entry* PrefixIndex::Find(const PrefixDigest& digest) const {
+  const auto found = entries_.find(digest);
+  return found == entries_.end() ? nullptr : found->second.get();
+}
+
+void PrefixIndex::Touch(Entry& entry) {
+  if (entry.first_child == nullptr) {
+    leaves_.erase({entry.used, &entry});
+    leaves_.emplace(uses_, &entry);
+  }
+  entry.used = uses_;
+}
+
+uint64_t PrefixIndex::Remove(Entry& leaf) {
+  leaves_.erase({leaf.used, &leaf});
+  if (leaf.next_sibling != nullptr) leaf.next_sibling->previous_sibling = leaf.previous_sibling;
+  if (leaf.previous_sibling != nullptr) {
+    leaf.previous_sibling->next_sibling = leaf.next_sibling;
+  } else if (leaf.parent != nullptr) {
+    leaf.parent->first_child = leaf.next_sibling;
+  }
+  if (leaf.parent != nullptr && leaf.parent->first_child == nullptr) {
+    leaves_.emplace(leaf.parent->used, leaf.parent);
+  }
+  uint64_t gone = 0;
+  for (Block* block : leaf.blocks) {
+    if (block->cached()) ++gone;
+    block->DropIndexClaim();
+  }
+  const PrefixDigest digest = leaf.digest;
+  entries_.erase(digest);
+  return gone;
+}
+
+}  // namespace passband

@@ -1,0 +1,94 @@
+// PrefixIndex: finds blocks by the tokens they came from, and gives memory back
+// when it is short.
+//
+// An entry is one column: the blocks of 64 tokens in every layer, named by its
+// prefix digest, child of the column before it. The least recently used columns
+// go first, and a column never before those that continue it, since without it
+// they could not be reached.
+//
+// Units      a column is 64 tokens.
+// Threads    safe; one mutex, under which blocks may go back to the arena.
+// Ownership  holds a claim on every block of its columns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/mutex.h"
+#include "kvstore/arena.h"
+#include "kvstore/block.h"
+#include "kvstore/prefix_chain.h"
+
+namespace passband {
+
+// One block of each layer, in layer order.
+using Column = std::vector<BlockRef>;
+
+struct NamedColumn {
+  PrefixDigest digest;
+  PrefixDigest parent;  // of the column before; unused when `first`
+  bool first = false;
+  Column blocks;
+};
+
+class PrefixIndex {
+ public:
+  // `arena` must outlive this.
+  explicit PrefixIndex(const Arena& arena) : arena_(arena) {}
+  ~PrefixIndex();
+  PrefixIndex(const PrefixIndex&) = delete;
+  PrefixIndex& operator=(const PrefixIndex&) = delete;
+
+  // The columns of the longest known prefix of `chain`.
+  std::vector<Column> Match(std::span<const PrefixDigest> chain);
+  // How many they are; leaves the order of use as it is.
+  uint64_t Count(std::span<const PrefixDigest> chain) const;
+
+  // Adds the column; one of that name that is there already stays instead.
+  // False: the column before it is not here, so that nobody would find it.
+  bool Insert(const NamedColumn& column);
+
+  // Drops the least recently used column that nobody else claims, with whatever
+  // continues it. Returns how many blocks went; 0 when there is none.
+  uint64_t EvictOne();
+
+  uint64_t columns() const;
+
+ private:
+  struct Entry {
+    PrefixDigest digest;
+    Entry* parent = nullptr;
+    Entry* first_child = nullptr;
+    Entry* previous_sibling = nullptr;
+    Entry* next_sibling = nullptr;
+    uint64_t used = 0;  // by the index's own count of uses
+    std::vector<Block*> blocks;
+
+    bool cached() const;
+  };
+  // Digests are uniform already.
+  struct FirstBytes {
+    size_t operator()(const PrefixDigest& digest) const;
+  };
+
+  Entry* Find(const PrefixDigest& digest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Touch(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Forgets a column that nothing continues. Returns how many blocks went.
+  uint64_t Remove(Entry& leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t EvictInner() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Arena& arena_;
+  mutable Mutex mutex_;
+  absl::flat_hash_map<PrefixDigest, std::unique_ptr<Entry>, FirstBytes> entries_
+      ABSL_GUARDED_BY(mutex_);
+  // Columns that nothing continues, the least recently used first.
+  std::set<std::pair<uint64_t, Entry*>> leaves_ ABSL_GUARDED_BY(mutex_);
+  uint64_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace passband

@@ -1,0 +1,306 @@
+#include "kvstore/sequence.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace passband {
+namespace {
+
+// Row requests name tokens in 32 bits.
+constexpr uint64_t kMaxTokens = uint64_t{1} << 32;
+
+Status InLayer(const Status& status, SequenceId id, uint32_t layer) {
+  if (status.ok()) return status;
+  return Annotate(status, fmt::format("sequence {} layer {}", id, layer));
+}
+
+}  // namespace
+
+Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector<Column>& columns) {
+  Contents contents;
+  contents.indexed = columns.size();
+  contents.layers.reserve(shape.layers);
+  for (uint32_t layer = 0; layer < shape.layers; ++layer) {
+    std::vector<BlockRef> blocks;
+    blocks.reserve(columns.size());
+    for (const Column& column : columns) blocks.push_back(column[layer]);
+    contents.layers.emplace_back(shape, std::move(blocks), columns.size() * kBlockTokens);
+  }
+  return contents;
+}
+
+Sequence::Sequence(Identity identity, Contents contents, const Clock& clock)
+    : identity_(std::move(identity)), clock_(clock), contents_(std::move(contents)) {
+  Touch();
+}
+
+StatusOr<Layer::Ticket> Sequence::BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
+                                              BlockPool& pool) {
+  Touch();
+  PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
+  if (count == 0 || count > kBlockTokens || first % kBlockTokens + count > kBlockTokens) {
+    return Error(StatusCode::kInvalidArgument,
+                 "sequence {}: rows [{}, {} + {}) are not within one block of {}", id(), first,
+                 first, count, kBlockTokens);
+  }
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckAppendable());
+  Layer& rows = contents_.layers[layer];
+  if (first == rows.reserved()) PASSBAND_RETURN_IF_ERROR(CheckLimit(first + count));
+  StatusOr<Layer::Ticket> ticket = rows.Reserve(first, count, pool);
+  if (!ticket.ok()) return InLayer(ticket.status(), id(), layer);
+  return ticket;
+}
+
+Status Sequence::Commit(uint32_t layer, const Layer::Ticket& ticket,
+                        std::vector<NamedColumn>& complete) {
+  Touch();
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  PASSBAND_RETURN_IF_ERROR(InLayer(contents_.layers[layer].Commit(ticket), id(), layer));
+  TakeComplete(complete);
+  return OkStatus();
+}
+
+void Sequence::Abort(uint32_t layer, const Layer::Ticket& ticket) {
+  std::vector<BlockRef> released;  // outlives the lock
+  MutexLock lock(mutex_);
+  if (!closed_) contents_.layers[layer].Abort(ticket, released);
+}
+
+Status Sequence::Resolve(std::span<const RowGroup> groups, PinnedRows& out) {
+  Touch();
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  return ResolveLocked(groups, out);
+}
+
+Status Sequence::ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out) {
+  const RowGroup* previous = nullptr;
+  for (const RowGroup& group : groups) {
+    PASSBAND_RETURN_IF_ERROR(CheckLayer(group.layer));
+    if (group.kv_head >= identity_.shape.kv_heads) {
+      return Error(StatusCode::kInvalidArgument, "sequence {}: kv head {} of {}", id(),
+                   group.kv_head, identity_.shape.kv_heads);
+    }
+    const Layer& layer = contents_.layers[group.layer];
+    // Heads of one layer often ask for the same blocks: one pin serves them all.
+    if (previous == nullptr || previous->layer != group.layer) {
+      seen_.assign((layer.blocks().size() + 63) / 64, 0);
+    }
+    previous = &group;
+    const Status status = layer.Resolve(group.kv_head, group.tokens, seen_, out);
+    if (!status.ok()) return InLayer(status, id(), group.layer);
+  }
+  return OkStatus();
+}
+
+Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out) {
+  Touch();
+  PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  const Layer& rows = contents_.layers[layer];
+  if (first > rows.published() || count > rows.published() - first) {
+    return Error(StatusCode::kOutOfRange, "sequence {} layer {}: {} tokens from {}, of {}", id(),
+                 layer, count, first, rows.published());
+  }
+  rows.ResolveRange(first, count, out);
+  return OkStatus();
+}
+
+// Hashing happens between two holds of the lock; when another call changed the
+// ids meanwhile, it is done again or found out of place.
+Status Sequence::ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_ids,
+                                std::vector<NamedColumn>& complete) {
+  Touch();
+  while (true) {
+    uint64_t version = 0;
+    PrefixDigest parent = identity_.root;
+    std::vector<uint32_t> unnamed;  // ids of the last, unfinished block
+    {
+      MutexLock lock(mutex_);
+      PASSBAND_RETURN_IF_ERROR(CheckExtension(first, token_ids.size()));
+      version = ids_version_;
+      if (!contents_.chain.empty()) parent = contents_.chain.back();
+      const uint64_t named = contents_.chain.size() * kBlockTokens;
+      unnamed.assign(contents_.token_ids.begin() + static_cast<ptrdiff_t>(named),
+                     contents_.token_ids.end());
+    }
+    unnamed.insert(unnamed.end(), token_ids.begin(), token_ids.end());
+    std::vector<PrefixDigest> chain;
+    ExtendPrefixChain(parent, unnamed, chain);
+
+    MutexLock lock(mutex_);
+    PASSBAND_RETURN_IF_ERROR(CheckExtension(first, token_ids.size()));
+    if (version != ids_version_) continue;
+    ++ids_version_;
+    contents_.token_ids.insert(contents_.token_ids.end(), token_ids.begin(), token_ids.end());
+    contents_.chain.insert(contents_.chain.end(), chain.begin(), chain.end());
+    TakeComplete(complete);
+    return OkStatus();
+  }
+}
+
+Status Sequence::Truncate(uint64_t tokens) {
+  Touch();
+  std::vector<BlockRef> released;  // outlives the lock
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckAppendable());
+  if (tokens > Committed()) {
+    return Error(StatusCode::kOutOfRange, "sequence {}: truncation to {} of {} tokens", id(),
+                 tokens, Committed());
+  }
+  for (Layer& layer : contents_.layers) layer.Truncate(tokens, released);
+  if (tokens < contents_.token_ids.size()) {
+    ++ids_version_;
+    contents_.token_ids.resize(tokens);
+    contents_.chain.resize(tokens / kBlockTokens);
+  }
+  contents_.indexed = std::min(contents_.indexed, tokens / kBlockTokens);
+  return OkStatus();
+}
+
+Status Sequence::Seal() {
+  Touch();
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  for (const Layer& layer : contents_.layers) {
+    if (!layer.appending()) continue;
+    return Error(StatusCode::kFailedPrecondition, "sequence {}: an append is under way", id());
+  }
+  sealed_ = true;
+  return OkStatus();
+}
+
+StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
+  Touch();
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  if (tokens > Committed()) {
+    return Error(StatusCode::kOutOfRange, "sequence {}: fork at {} of {} tokens", id(), tokens,
+                 Committed());
+  }
+  const auto blocks = static_cast<ptrdiff_t>((tokens + kBlockTokens - 1) / kBlockTokens);
+  const uint64_t known = std::min<uint64_t>(tokens, contents_.token_ids.size());
+  const auto named = static_cast<ptrdiff_t>(known / kBlockTokens);
+  Contents fork;
+  fork.layers.reserve(contents_.layers.size());
+  for (const Layer& layer : contents_.layers) {
+    const auto& shared = layer.blocks();
+    fork.layers.emplace_back(
+        identity_.shape, std::vector<BlockRef>(shared.begin(), shared.begin() + blocks), tokens);
+  }
+  fork.token_ids.assign(contents_.token_ids.begin(),
+                        contents_.token_ids.begin() + static_cast<ptrdiff_t>(known));
+  fork.chain.assign(contents_.chain.begin(), contents_.chain.begin() + named);
+  fork.indexed = std::min(contents_.indexed, known / kBlockTokens);
+  return fork;
+}
+
+bool Sequence::CloseIf(bool unsealed_only) {
+  Contents released;  // outlives the lock
+  MutexLock lock(mutex_);
+  if (closed_ || (unsealed_only && sealed_)) return false;
+  closed_ = true;
+  std::swap(released, contents_);
+  return true;
+}
+
+std::vector<NamedColumn> Sequence::GivenColumns() const {
+  std::vector<NamedColumn> columns;
+  MutexLock lock(mutex_);
+  for (uint64_t i = 0; i < contents_.indexed; ++i) columns.push_back(ColumnAt(i));
+  return columns;
+}
+
+StatusOr<SequenceInfo> Sequence::Stat() const {
+  SequenceInfo info{
+      .id = id(), .tenant = identity_.tenant, .model = identity_.model, .owner = identity_.owner};
+  const Duration idle =
+      clock_.Now().time_since_epoch() - Duration(touched_.load(std::memory_order_relaxed));
+  info.idle_seconds = std::max(0.0, Seconds(idle));
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  info.state = sealed_ ? SequenceState::kSealed : SequenceState::kOpen;
+  info.committed_tokens = Committed();
+  info.known_tokens = contents_.token_ids.size();
+  for (const Layer& layer : contents_.layers) {
+    info.resident_bytes += layer.blocks().size() * identity_.shape.block_bytes();
+  }
+  uint64_t shared_blocks = 0;
+  for (const BlockRef& block : contents_.layers.front().blocks()) {
+    if (block->users() > 1) ++shared_blocks;
+  }
+  info.shared_tokens = std::min(shared_blocks * kBlockTokens, info.committed_tokens);
+  return info;
+}
+
+StatusOr<Sequence::Length> Sequence::length() const {
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  return Length{.committed = Committed(), .sealed = sealed_};
+}
+
+Status Sequence::CheckOpen() const {
+  if (!closed_) return OkStatus();
+  return Error(StatusCode::kNotFound, "sequence {} is not open", id());
+}
+
+Status Sequence::CheckAppendable() const {
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  if (!sealed_) return OkStatus();
+  return Error(StatusCode::kFailedPrecondition, "sequence {} is sealed", id());
+}
+
+Status Sequence::CheckExtension(uint64_t first, uint64_t count) const {
+  PASSBAND_RETURN_IF_ERROR(CheckAppendable());
+  const uint64_t known = contents_.token_ids.size();
+  if (first == known) return CheckLimit(known + count);
+  return Error(first < known ? StatusCode::kAlreadyExists : StatusCode::kFailedPrecondition,
+               "sequence {}: token ids from {}, but {} are known", id(), first, known);
+}
+
+Status Sequence::CheckLayer(uint32_t layer) const {
+  if (layer < identity_.shape.layers) return OkStatus();
+  return Error(StatusCode::kInvalidArgument, "sequence {}: layer {} of {}", id(), layer,
+               identity_.shape.layers);
+}
+
+Status Sequence::CheckLimit(uint64_t tokens) const {
+  const uint64_t limit = identity_.max_tokens == 0 ? kMaxTokens : identity_.max_tokens;
+  if (tokens <= limit) return OkStatus();
+  return Error(StatusCode::kOutOfRange, "sequence {}: {} tokens, of {} at most", id(), tokens,
+               limit);
+}
+
+uint64_t Sequence::Committed() const {
+  uint64_t committed = std::numeric_limits<uint64_t>::max();
+  for (const Layer& layer : contents_.layers) committed = std::min(committed, layer.published());
+  return committed;
+}
+
+NamedColumn Sequence::ColumnAt(uint64_t index) const {
+  NamedColumn column;
+  column.digest = contents_.chain[index];
+  column.first = index == 0;
+  if (index > 0) column.parent = contents_.chain[index - 1];
+  column.blocks.reserve(contents_.layers.size());
+  for (const Layer& layer : contents_.layers) column.blocks.push_back(layer.blocks()[index]);
+  return column;
+}
+
+void Sequence::TakeComplete(std::vector<NamedColumn>& complete) {
+  if (contents_.indexed == contents_.chain.size()) return;
+  const uint64_t end = std::min<uint64_t>(contents_.chain.size(), Committed() / kBlockTokens);
+  for (; contents_.indexed < end; ++contents_.indexed) {
+    complete.push_back(ColumnAt(contents_.indexed));
+  }
+}
+
+void Sequence::Touch() {
+  touched_.store(clock_.Now().time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+}  // namespace passband

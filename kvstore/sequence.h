@@ -1,0 +1,118 @@
+// Sequence: one run of tokens: a Layer for each layer, and what is known of its
+// token ids.
+//
+// committed   the least number of rows that any layer shows
+// known       token ids told so far; may run ahead of the rows, or behind
+//
+// Threads  safe: one mutex, held for look-ups and list edits, for copying one
+//          block when a shared one is appended to, and for the wait for a free
+//          block. Never while hashing token ids. Lock order, outermost first:
+//            SequenceTable -> nothing (it is let go before a sequence locks)
+//            Sequence -> PrefixIndex -> Arena
+//          and no thread locks two sequences.
+// Errors   as store.h; kNotFound after Close.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "kvstore/layer.h"
+#include "kvstore/pinned_rows.h"
+#include "kvstore/prefix_chain.h"
+#include "kvstore/prefix_index.h"
+#include "kvstore/types.h"
+
+namespace passband {
+
+class Sequence {
+ public:
+  struct Identity {
+    SequenceId id;
+    std::string tenant;
+    std::string model;  // fingerprint
+    KvShape shape;
+    OwnerId owner;
+    uint64_t max_tokens = 0;  // 0: no limit of its own
+    PrefixDigest root{};      // of its prefix chain
+  };
+
+  // What a sequence starts from.
+  struct Contents {
+    std::vector<Layer> layers;
+    std::vector<uint32_t> token_ids;
+    std::vector<PrefixDigest> chain;  // of the whole blocks of token_ids
+    uint64_t indexed = 0;             // columns the prefix index was given
+  };
+
+  // The whole columns of a known prefix, the same for every layer.
+  static Contents FromColumns(const KvShape& shape, const std::vector<Column>& columns);
+
+  // `clock` must outlive this.
+  Sequence(Identity identity, Contents contents, const Clock& clock);
+
+  // Never change: need no lock.
+  SequenceId id() const { return identity_.id; }
+  const Identity& identity() const { return identity_; }
+
+  StatusOr<Layer::Ticket> BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
+                                      BlockPool& pool);
+  // Moves the columns that became complete to `complete`, for the prefix index.
+  Status Commit(uint32_t layer, const Layer::Ticket& ticket, std::vector<NamedColumn>& complete);
+  void Abort(uint32_t layer, const Layer::Ticket& ticket);
+
+  // On error `out` is as it was. All groups are of this sequence.
+  Status Resolve(std::span<const RowGroup> groups, PinnedRows& out);
+  Status ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out);
+
+  Status ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_ids,
+                        std::vector<NamedColumn>& complete);
+  Status Truncate(uint64_t tokens);
+  Status Seal();
+  StatusOr<Contents> Fork(uint64_t tokens);
+  // False when it is closed already (or sealed, for CloseUnlessSealed).
+  bool Close() { return CloseIf(false); }
+  bool CloseUnlessSealed() { return CloseIf(true); }
+
+  // All columns that the index was given before, from the first on.
+  std::vector<NamedColumn> GivenColumns() const;
+  StatusOr<SequenceInfo> Stat() const;
+  // The short form of Stat, for sums over all sequences.
+  struct Length {
+    uint64_t committed = 0;
+    bool sealed = false;
+  };
+  StatusOr<Length> length() const;
+
+ private:
+  Status CheckOpen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Status CheckAppendable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Status CheckExtension(uint64_t first, uint64_t count) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Status CheckLayer(uint32_t layer) const;
+  Status CheckLimit(uint64_t tokens) const;
+  uint64_t Committed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  NamedColumn ColumnAt(uint64_t index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool CloseIf(bool unsealed_only);
+  void Touch();
+
+  const Identity identity_;
+  const Clock& clock_;
+  std::atomic<Time::rep> touched_;
+  mutable Mutex mutex_;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool sealed_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t ids_version_ ABSL_GUARDED_BY(mutex_) = 0;  // counts changes of token_ids
+  Contents contents_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uint64_t> seen_ ABSL_GUARDED_BY(mutex_);  // scratch of Resolve
+};
+
+}  // namespace passband
