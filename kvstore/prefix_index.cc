@@ -15,6 +15,10 @@ bool PrefixIndex::Entry::cached() const {
   return std::all_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->cached(); });
 }
 
+bool PrefixIndex::Entry::partly_cached() const {
+  return std::any_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->cached(); });
+}
+
 size_t PrefixIndex::FirstBytes::operator()(const PrefixDigest& digest) const {
   size_t hash = 0;
   std::memcpy(&hash, digest.data(), sizeof(hash));
@@ -99,15 +103,19 @@ uint64_t PrefixIndex::EvictOne() {
     ++uses_;
     Touch(oldest);
   }
-  return EvictInner();
+  return EvictInUse();
 }
 
-// Every leaf is in use, and yet some column before one is not: sequences that
-// computed the same prefix for themselves. The leaves' blocks stay theirs.
-uint64_t PrefixIndex::EvictInner() {
+// No leaf is free of claims, and yet some block is: of a column before them (its
+// continuations come from sequences that computed the same prefix for
+// themselves), or of some layers of a column (a reader holds the others). What
+// others claim stays theirs.
+uint64_t PrefixIndex::EvictInUse() {
   Entry* oldest = nullptr;
   for (const auto& [digest, entry] : entries_) {
-    if ((oldest == nullptr || entry->used < oldest->used) && entry->cached()) oldest = entry.get();
+    if ((oldest == nullptr || entry->used < oldest->used) && entry->partly_cached()) {
+      oldest = entry.get();
+    }
   }
   if (oldest == nullptr) return 0;
   uint64_t blocks = 0;

@@ -54,7 +54,8 @@ class PrefixIndex {
   bool Insert(const NamedColumn& column);
 
   // Drops the least recently used column that nobody else claims, with whatever
-  // continues it. Returns how many blocks went; 0 when there is none.
+  // continues it; failing that, one of which somebody claims a part. Returns how
+  // many blocks went; 0 only when no block is merely cached.
   uint64_t EvictOne();
 
   uint64_t columns() const;
@@ -69,7 +70,8 @@ class PrefixIndex {
     uint64_t used = 0;  // by the index's own count of uses
     std::vector<Block*> blocks;
 
-    bool cached() const;
+    bool cached() const;  // every block of it
+    bool partly_cached() const;
   };
   // Digests are uniform already.
   struct FirstBytes {
@@ -80,7 +82,7 @@ class PrefixIndex {
   void Touch(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Forgets a column that nothing continues. Returns how many blocks went.
   uint64_t Remove(Entry& leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t EvictInner() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t EvictInUse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Arena& arena_;
   mutable Mutex mutex_;
