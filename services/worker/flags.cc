@@ -1,0 +1,84 @@
+#include "services/worker/flags.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "base/units.h"
+#include "sdk/embedded/embedded_service.h"
+#include "sdk/remote_service.h"
+#include "services/worker/model_info.h"
+
+namespace passband {
+
+void ModelFlags::AddTo(CLI::App& app) {
+  app.add_option("--model", folder, "Folder of a Llama-architecture safetensors checkpoint")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--threads", threads, "Of the model; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+std::string ModelFlags::DefaultProfile() const {
+  const auto path = std::filesystem::path(folder) / "profiles" / "greedy-24-int2.json";
+  return std::filesystem::exists(path) ? path.string() : "";
+}
+
+void ServiceFlags::AddTo(CLI::App& app) {
+  CLI::Option* remote =
+      app.add_option("--server", server, "host:port of a passband-server's control plane");
+  app.add_option("--embedded", embedded, "RAM of a store inside this process, without a server")
+      ->excludes(remote)
+      ->capture_default_str();
+}
+
+void SelectFlags::AddTo(CLI::App& app) {
+  app.add_option("--sinks", sinks, "First tokens that are always attended to")
+      ->capture_default_str();
+  app.add_option("--recent", recent, "Newest tokens that are always attended to")
+      ->capture_default_str();
+  app.add_option("--hot-rows", hot_rows, "Rows kept for each head; 0: 4 x budget")
+      ->capture_default_str();
+}
+
+StatusOr<std::unique_ptr<LlamaModel>> LoadModel(const ModelFlags& flags) {
+  return LlamaModel::Load(flags.folder, {.threads = flags.threads});
+}
+
+StatusOr<Workbench> OpenWorkbench(const ModelFlags& model, const ServiceFlags& service) {
+  Workbench bench;
+  PASSBAND_ASSIGN_OR_RETURN(bench.model, LoadModel(model));
+  PASSBAND_ASSIGN_OR_RETURN(bench.service, OpenService(service));
+  PASSBAND_RETURN_IF_ERROR(bench.service->RegisterModel(ModelInfoOf(*bench.model)));
+  return bench;
+}
+
+StatusOr<std::shared_ptr<const Profile>> LoadProfileFor(const std::string& path,
+                                                        const LlamaModel& model) {
+  auto profile = Profile::Load(path);
+  if (!profile.ok()) return profile.status();
+  if (const Status fits = (*profile)->CheckModel(model.fingerprint()); !fits.ok()) {
+    return Annotate(fits, path);
+  }
+  return profile;
+}
+
+StatusOr<std::string> ReadTextFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return Error(StatusCode::kNotFound, "{}: cannot be read", path);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return std::move(text).str();
+}
+
+std::vector<std::string> SplitList(const std::string& list) {
+  std::vector<std::string> parts;
+  std::istringstream in(list);
+  for (std::string part; std::getline(in, part, ',');) {
+    if (!part.empty()) parts.push_back(part);
+  }
+  return parts;
+}
+
+}  // namespace passband

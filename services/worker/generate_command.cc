@@ -1,0 +1,279 @@
+#include "services/worker/generate_command.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "llama/tokenizer.h"
+#include "services/console/progress.h"
+#include "services/console/table.h"
+#include "services/worker/flags.h"
+#include "services/worker/generation.h"
+#include "services/worker/memory_report.h"
+#include "services/worker/model_info.h"
+
+namespace passband {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct GenerateFlags {
+  ModelFlags model;
+  ServiceFlags service;
+  SelectFlags select;
+  std::string profile;
+  std::string method = "fasa";
+  uint32_t budget = 256;
+  std::vector<std::string> prompts;
+  std::vector<std::string> prompt_files;
+  std::string suffix = "exact";
+  Generation::Settings settings;
+  bool keep_sequence = false;
+  bool no_prefix = false;
+  bool json = false;
+};
+
+StatusOr<std::vector<uint32_t>> Tokenize(const std::string& text, const LlamaModel& model) {
+  if (model.config().vocab_size == kByteVocabulary) return EncodeBytes(text);
+  return ParseTokenIds(text, model.config().vocab_size);
+}
+
+StatusOr<std::vector<std::vector<uint32_t>>> ReadPrompts(const GenerateFlags& flags,
+                                                         const LlamaModel& model) {
+  std::vector<std::vector<uint32_t>> prompts;
+  for (const std::string& text : flags.prompts) {
+    PASSBAND_ASSIGN_OR_RETURN(auto tokens, Tokenize(text, model));
+    if (tokens.empty()) return Error(StatusCode::kInvalidArgument, "--prompt is empty");
+    prompts.push_back(std::move(tokens));
+  }
+  for (const std::string& path : flags.prompt_files) {
+    PASSBAND_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+    auto tokens = Tokenize(text, model);
+    if (!tokens.ok()) return Annotate(tokens.status(), path);
+    if (tokens->empty()) return Error(StatusCode::kInvalidArgument, "{}: no text", path);
+    prompts.push_back(*std::move(tokens));
+  }
+  return prompts;
+}
+
+MemoryReport Report(const Generation& generation, const Engine& engine) {
+  MemoryReport report;
+  for (const auto& stream : generation.streams()) {
+    report.AddSequence(*stream.sequence, stream.attended, engine.model());
+  }
+  report.peak_layer_bytes = generation.peak_layer_bytes();
+  report.AddSteps(engine.stats(), engine.model());
+  return report;
+}
+
+void PrintSummary(const Generation& generation, const MemoryReport& report,
+                  const KvService& service) {
+  const Terminal terminal = Terminal::Of(stdout);
+  const Generation::Times& times = generation.times();
+  uint64_t prompt = 0, attached = 0;
+  for (const auto& stream : generation.streams()) {
+    prompt += stream.prompt.size();
+    attached += stream.sequence->attached_tokens();
+  }
+  Table table({{""}, {"", Align::kRight}, {""}});
+  const auto row = [&](const char* name, const std::string& value, const std::string& remark) {
+    table.AddRow({terminal.Dim(name), terminal.Bold(value), terminal.Dim(remark)});
+  };
+  row("prompt", FormatCount(prompt),
+      fmt::format("tokens, {} of them attached from the service", FormatCount(attached)));
+  row("prefill", FormatSeconds(times.prefill_seconds),
+      fmt::format("for {} tokens", FormatCount(times.prefilled_tokens)));
+  row("decode", fmt::format("{:.1f}", times.decode_rate()),
+      fmt::format("tokens/s over {} tokens", FormatCount(times.decoded_tokens)));
+  row("full keys and values", FormatBytes(static_cast<double>(report.full_kv_bytes)),
+      "in the service, over " + service.transport());
+  row("held: slices", FormatBytes(static_cast<double>(report.slice_bytes)), "");
+  row("held: hot rows", FormatBytes(static_cast<double>(report.hot_row_bytes)), "");
+  row("held: newest tokens", FormatBytes(static_cast<double>(report.tail_bytes)), "");
+  row("held at most in prefill", FormatBytes(static_cast<double>(report.peak_layer_bytes)),
+      "one layer's rows");
+  row("fetched a token", FormatBytes(report.fetched_per_token), "");
+  row("  without hot rows", FormatBytes(report.unaided_per_token),
+      fmt::format("{:.1f}% saved", 100 * report.saved_by_hot_rows()));
+  row("  under full attention", FormatBytes(report.full_per_token),
+      fmt::format("{:.1f}% saved", 100 * report.saved_against_full()));
+  std::fputs(table.Text(terminal).c_str(), stdout);
+}
+
+Json StreamJson(const Generation::Stream& stream) {
+  return {{"prompt_tokens", stream.prompt.size()},
+          {"attached_tokens", stream.sequence->attached_tokens()},
+          {"text", stream.text},
+          {"tokens", stream.tokens},
+          {"finish_reason", FinishReasonName(stream.finish)},
+          {"sequence", stream.sequence->id().value()}};
+}
+
+void PrintJson(const GenerateFlags& flags, const Generation& generation,
+               const MemoryReport& report, const Workbench& bench) {
+  const Generation::Times& times = generation.times();
+  Json json;
+  json["schema"] = "passband.generate/v1";
+  json["model"] = bench.model->name();
+  json["fingerprint"] = bench.model->fingerprint().text();
+  json["method"] = flags.method;
+  json["profile"] = flags.profile;
+  json["budget"] = flags.budget;
+  json["transport"] = bench.service->transport();
+  json["kept"] = flags.keep_sequence;
+  json["outputs"] = Json::array();
+  for (const auto& stream : generation.streams()) json["outputs"].push_back(StreamJson(stream));
+  json["prefill_seconds"] = times.prefill_seconds;
+  json["prefilled_tokens"] = times.prefilled_tokens;
+  json["decode_seconds"] = times.decode_seconds;
+  json["decoded_tokens"] = times.decoded_tokens;
+  json["decode_tokens_per_second"] = times.decode_rate();
+  json["full_kv_bytes"] = report.full_kv_bytes;
+  json["slice_bytes"] = report.slice_bytes;
+  json["hot_row_bytes"] = report.hot_row_bytes;
+  json["tail_bytes"] = report.tail_bytes;
+  json["peak_prefill_layer_bytes"] = report.peak_layer_bytes;
+  json["fetched_bytes_per_token"] = report.fetched_per_token;
+  json["fetched_bytes_per_token_without_hot_rows"] = report.unaided_per_token;
+  json["full_attention_bytes_per_token"] = report.full_per_token;
+  json["saved_by_hot_rows"] = report.saved_by_hot_rows();
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+StatusOr<std::unique_ptr<Engine>> MakeEngine(const GenerateFlags& flags, const Workbench& bench) {
+  EngineOptions options;
+  options.select = {flags.budget, flags.select.sinks, flags.select.recent};
+  options.hot_rows = flags.select.hot_rows;
+  options.scale = bench.model->config().attention_scale();
+  std::shared_ptr<const Profile> profile;
+  if (!flags.settings.full) {
+    PASSBAND_ASSIGN_OR_RETURN(profile, LoadProfileFor(flags.profile, *bench.model));
+  }
+  return Engine::Create(bench.service.get(), ModelInfoOf(*bench.model), profile, options);
+}
+
+// One prompt streams as it comes; of several, each is shown when all are done.
+void PrintTexts(const Generation& generation) {
+  const Terminal terminal = Terminal::Of(stdout);
+  for (size_t i = 0; i < generation.streams().size(); ++i) {
+    fmt::print("{}\n{}\n\n", terminal.Bold(fmt::format("prompt {}", i + 1)),
+               generation.streams()[i].text);
+  }
+}
+
+Status RunGenerate(const GenerateFlags& flags) {
+  PASSBAND_ASSIGN_OR_RETURN(const Workbench bench, OpenWorkbench(flags.model, flags.service));
+  PASSBAND_ASSIGN_OR_RETURN(auto prompts, ReadPrompts(flags, *bench.model));
+  PASSBAND_ASSIGN_OR_RETURN(const auto engine, MakeEngine(flags, bench));
+  std::unique_ptr<Progress> progress;
+  Generation generation(*bench.model, *engine, flags.settings,
+                        [&](uint64_t steps) { progress->Advance(steps); });
+  const bool streamed = !flags.json && prompts.size() == 1;
+  const bool many = !flags.json && prompts.size() > 1;
+  for (auto& prompt : prompts) PASSBAND_RETURN_IF_ERROR(generation.Add(std::move(prompt)));
+  progress = std::make_unique<Progress>("prefill", generation.prefill_steps(), "steps");
+  const auto on_text = [&](size_t, const std::string& text) {
+    if (!streamed) return;
+    progress->Finish();
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  PASSBAND_RETURN_IF_ERROR(generation.Prefill(on_text));
+  progress->Finish();
+  engine->ResetStats();
+  while (!generation.finished()) PASSBAND_RETURN_IF_ERROR(generation.Step(on_text));
+  const MemoryReport report = Report(generation, *engine);
+  if (flags.keep_sequence) PASSBAND_RETURN_IF_ERROR(generation.Keep());
+  if (flags.json) {
+    PrintJson(flags, generation, report, bench);
+    return OkStatus();
+  }
+  if (many) PrintTexts(generation);
+  if (streamed) std::fputs("\n\n", stdout);
+  PrintSummary(generation, report, *bench.service);
+  if (!flags.keep_sequence) return OkStatus();
+  for (const auto& stream : generation.streams()) {
+    fmt::print("kept as sequence {}\n", stream.sequence->id());
+  }
+  return OkStatus();
+}
+
+void CheckUsage(GenerateFlags& flags) {
+  if (flags.prompts.empty() && flags.prompt_files.empty()) {
+    throw CLI::ValidationError("generate", "give --prompt or --prompt-file");
+  }
+  flags.settings.full = flags.method == "full";
+  flags.settings.sparse_suffix = flags.suffix == "sparse";
+  flags.settings.share_prefix = !flags.no_prefix;
+  if (uint64_t{flags.select.sinks} + flags.select.recent > flags.budget) {
+    throw CLI::ValidationError(
+        "--budget", fmt::format("{} is smaller than {} sinks + {} recent tokens", flags.budget,
+                                flags.select.sinks, flags.select.recent));
+  }
+  if (flags.settings.full) {
+    if (flags.settings.sparse_suffix) {
+      throw CLI::ValidationError("--suffix", "sparse needs --method fasa");
+    }
+    return;
+  }
+  if (flags.profile.empty()) flags.profile = flags.model.DefaultProfile();
+  if (flags.profile.empty()) {
+    throw CLI::ValidationError(
+        "--profile", "fasa needs one and the model has no default; `passband calibrate` makes it");
+  }
+}
+
+void AddSampling(CLI::App& command, Generation::Settings& settings) {
+  command.add_option("--max-tokens", settings.max_tokens, "Tokens to generate for each prompt")
+      ->capture_default_str();
+  command.add_option("--temperature", settings.sampling.temperature, "0: greedy")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command.add_option("--top-p", settings.sampling.top_p, "Sample from the likeliest share")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  command.add_option("--top-k", settings.sampling.top_k, "Sample from the k likeliest; 0: all")
+      ->capture_default_str();
+  command.add_option("--seed", settings.sampling.seed, "Of the sampling")->capture_default_str();
+  command.add_option("--stop", settings.stops, "End before this text; may be given several times");
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
+  const auto flags = std::make_shared<GenerateFlags>();
+  CLI::App* command =
+      app.add_subcommand("generate", "Continue prompts with keys and values in the service");
+  flags->model.AddTo(*command);
+  command->add_option("--profile", flags->profile,
+                      "For fasa; default MODEL/profiles/greedy-24-int2.json")
+      ->check(CLI::ExistingFile);
+  command->add_option("--method", flags->method, "fasa, or full attention")
+      ->check(CLI::IsMember({"fasa", "full"}))
+      ->capture_default_str();
+  command->add_option("--prompt", flags->prompts, "Text; several make a batch");
+  command->add_option("--prompt-file", flags->prompt_files, "File of text; several make a batch")
+      ->check(CLI::ExistingFile);
+  command->add_option("--budget", flags->budget, "Tokens a head attends to")
+      ->capture_default_str();
+  flags->select.AddTo(*command);
+  command
+      ->add_option("--suffix", flags->suffix,
+                   "exact or sparse: how what follows an attached prefix is computed")
+      ->check(CLI::IsMember({"exact", "sparse"}))
+      ->capture_default_str();
+  AddSampling(*command, flags->settings);
+  command->add_flag("--keep-sequence", flags->keep_sequence,
+                    "Leave the sequences sealed in the service");
+  command->add_flag("--no-prefix", flags->no_prefix, "Do not start from cached prefixes");
+  command->add_flag("--json", flags->json, "Print JSON");
+  flags->service.AddTo(*command);
+  command->callback([flags, &runner] {
+    CheckUsage(*flags);
+    runner.Choose([flags] { return RunGenerate(*flags); });
+  });
+}
+
+}  // namespace passband

@@ -1,0 +1,15 @@
+// The subcommand `generate`: continues prompts, with their keys and values in
+// the service.
+//
+// Threads  used by main only.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "services/worker/command.h"
+
+namespace passband {
+
+void AddGenerateCommand(CLI::App& app, CommandRunner& runner);
+
+}  // namespace passband
