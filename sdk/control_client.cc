@@ -1,0 +1,335 @@
+#include "sdk/control_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <cstring>
+#include <utility>
+
+#include "base/mutex.h"
+#include "passband/v1/control.grpc.pb.h"
+
+namespace passband {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+
+constexpr uint32_t kProtocolVersion = 1;
+constexpr char kRetryAfterMetadata[] = "passband-retry-after-ms";
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
+  // Sessions of one process are apart, so that one's trouble is not another's.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+Status FromGrpc(const grpc::Status& status, const grpc::ClientContext& context) {
+  if (status.ok()) return OkStatus();
+  Status out(static_cast<StatusCode>(status.error_code()), status.error_message());
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto found = trailers.find(kRetryAfterMetadata);
+  if (found == trailers.end()) return out;
+  const std::string text(found->second.data(), found->second.size());
+  if (text.empty() || text.size() > 9 || !std::all_of(text.begin(), text.end(), [](char c) {
+        return c >= '0' && c <= '9';
+      })) {
+    return out;
+  }
+  return WithRetryAfter(out, Milliseconds(std::stoll(text)));
+}
+
+SequenceStat ToStat(const v1::Sequence& sequence) {
+  return {
+      .id = SequenceId(sequence.id()),
+      .tenant = sequence.tenant(),
+      .model = sequence.model(),
+      .sealed = sequence.state() == v1::SEQUENCE_STATE_SEALED,
+      .committed_tokens = sequence.committed_tokens(),
+      .known_tokens = sequence.known_tokens(),
+      .shared_tokens = sequence.shared_tokens(),
+      .resident_bytes = sequence.resident_bytes(),
+      .idle_seconds = sequence.idle_seconds(),
+  };
+}
+
+StatusOr<RowShape> ToShape(const v1::Model& model) {
+  PASSBAND_ASSIGN_OR_RETURN(const kernels::DType dtype, ParseDType(model.dtype()));
+  return RowShape{model.layers(), model.kv_heads(),
+                  static_cast<uint32_t>(2 * model.head_dim() * kernels::DTypeBytes(dtype))};
+}
+
+void AddTokens(std::span<const uint32_t> token_ids,
+               google::protobuf::RepeatedField<uint32_t>& out) {
+  out.Reserve(static_cast<int>(token_ids.size()));
+  for (const uint32_t id : token_ids) out.Add(id);
+}
+
+template <typename Request>
+Request For(SequenceId sequence) {
+  Request request;
+  request.set_sequence(sequence.value());
+  return request;
+}
+
+}  // namespace
+
+struct ControlClient::Impl {
+  explicit Impl(Options given)
+      : options(std::move(given)), stub(v1::Control::NewStub(MakeChannel(options.address))) {}
+
+  const Options options;
+  std::unique_ptr<v1::Control::Stub> stub;
+  std::string session;  // Written by Connect(), before other threads call.
+  std::string token;
+
+  // The heartbeat under way, if any.
+  Mutex mutex;
+  std::condition_variable_any heartbeat_done;
+  std::unique_ptr<grpc::ClientContext> heartbeat ABSL_GUARDED_BY(mutex);
+  v1::HeartbeatRequest heartbeat_request;
+  v1::HeartbeatResponse heartbeat_response;
+
+  void Prepare(grpc::ClientContext& context, Milliseconds timeout) const {
+    context.set_deadline(std::chrono::system_clock::now() + timeout);
+    if (session.empty()) return;
+    context.AddMetadata("passband-session", session);
+    context.AddMetadata("passband-token", token);
+  }
+
+  // Says which server, and what to do.
+  Status Explain(const Status& status, const char* what) const {
+    if (status.ok()) return status;
+    switch (status.code()) {
+      case StatusCode::kUnavailable:
+        return Annotate(status, fmt::format("cannot reach passband-server at {}: start it or pass "
+                                            "--server ({})",
+                                            options.address, what));
+      case StatusCode::kUnauthenticated:
+        return Annotate(status,
+                        fmt::format("passband-server at {} does not know this session: it was "
+                                    "restarted, or the session expired; connect again ({})",
+                                    options.address, what));
+      case StatusCode::kDeadlineExceeded:
+        return Annotate(status, fmt::format("passband-server at {} did not answer in time ({})",
+                                            options.address, what));
+      default:
+        return Annotate(status, what);
+    }
+  }
+
+  template <typename Request, typename Response>
+  StatusOr<Response> Call(grpc::Status (v1::Control::Stub::*method)(grpc::ClientContext*,
+                                                                    const Request&, Response*),
+                          const Request& request, const char* what, Milliseconds timeout) {
+    grpc::ClientContext context;
+    Prepare(context, timeout);
+    Response response;
+    const grpc::Status status = (stub.get()->*method)(&context, request, &response);
+    if (!status.ok()) return Explain(FromGrpc(status, context), what);
+    return response;
+  }
+
+  template <typename Request, typename Response>
+  StatusOr<Response> Call(grpc::Status (v1::Control::Stub::*method)(grpc::ClientContext*,
+                                                                    const Request&, Response*),
+                          const Request& request, const char* what) {
+    return Call(method, request, what, options.call_timeout);
+  }
+};
+
+ControlClient::ControlClient(Options options)
+    : impl_(std::make_unique<Impl>(std::move(options))) {}
+
+ControlClient::~ControlClient() {
+  std::unique_lock lock(impl_->mutex);
+  if (impl_->heartbeat != nullptr) impl_->heartbeat->TryCancel();
+  impl_->heartbeat_done.wait(lock, [this] { return impl_->heartbeat == nullptr; });
+}
+
+StatusOr<SessionInfo> ControlClient::Connect() {
+  v1::ConnectRequest request;
+  request.set_protocol_version(kProtocolVersion);
+  for (const v1::Capability capability :
+       {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES, v1::CAPABILITY_READ,
+        v1::CAPABILITY_REPLY_CHECKSUM}) {
+    request.add_capabilities(capability);
+  }
+  request.set_tenant(impl_->options.tenant);
+  request.set_client(impl_->options.client);
+  PASSBAND_ASSIGN_OR_RETURN(const v1::ConnectResponse response,
+                            impl_->Call(&v1::Control::Stub::Connect, request, "connect",
+                                        impl_->options.connect_timeout));
+  SessionInfo out;
+  if (response.protocol_version() != kProtocolVersion) {
+    return Error(StatusCode::kFailedPrecondition,
+                 "passband-server {} at {} speaks protocol {}, this client {}: update one",
+                 response.server_version(), impl_->options.address, response.protocol_version(),
+                 kProtocolVersion);
+  }
+  if (response.secret().size() != out.secret.size() || response.data_address().empty()) {
+    return Error(StatusCode::kInternal, "passband-server at {} sent a malformed session",
+                 impl_->options.address);
+  }
+  std::memcpy(out.secret.data(), response.secret().data(), out.secret.size());
+  const auto* address = reinterpret_cast<const std::byte*>(response.data_address().data());
+  out.data_address.assign(address, address + response.data_address().size());
+  out.session = response.session();
+  out.epoch = response.epoch();
+  out.lease = Milliseconds(response.lease_ms());
+  impl_->session = fmt::format("{:016x}", response.session());
+  impl_->token = response.token();
+  return out;
+}
+
+Status ControlClient::Disconnect(Milliseconds timeout) {
+  return impl_
+      ->Call(&v1::Control::Stub::Disconnect, v1::DisconnectRequest(), "disconnect", timeout)
+      .status();
+}
+
+void ControlClient::Heartbeat(const SelectionReport& report,
+                              std::function<void(const Status&)> on_failure) {
+  MutexLock lock(impl_->mutex);
+  if (impl_->heartbeat != nullptr) return;
+  impl_->heartbeat = std::make_unique<grpc::ClientContext>();
+  impl_->Prepare(*impl_->heartbeat, impl_->options.call_timeout);
+  impl_->heartbeat_request.set_selected_rows(report.selected_rows);
+  impl_->heartbeat_request.set_hot_rows(report.hot_rows);
+  impl_->heartbeat_request.set_full_attention_bytes(report.full_attention_bytes);
+  impl_->stub->async()->Heartbeat(
+      impl_->heartbeat.get(), &impl_->heartbeat_request, &impl_->heartbeat_response,
+      [impl = impl_.get(), on_failure = std::move(on_failure)](const grpc::Status& status) {
+        if (!status.ok()) {
+          on_failure(impl->Explain(
+              Status(static_cast<StatusCode>(status.error_code()), status.error_message()),
+              "heartbeat"));
+        }
+        // The destructor waits for this, so it is the last thing to touch impl.
+        MutexLock done(impl->mutex);
+        impl->heartbeat.reset();
+        impl->heartbeat_done.notify_all();
+      });
+}
+
+Status ControlClient::RegisterModel(const ModelInfo& model) {
+  v1::RegisterModelRequest request;
+  v1::Model& out = *request.mutable_model();
+  out.set_fingerprint(model.fingerprint.text());
+  out.set_name(model.name);
+  out.set_layers(model.layers);
+  out.set_kv_heads(model.kv_heads);
+  out.set_head_dim(model.head.head_dim);
+  out.set_rotary_dim(model.head.rotary_dim);
+  out.set_dtype(DTypeName(model.head.dtype));
+  out.set_rope_layout(RopeLayoutName(model.head.layout));
+  return impl_->Call(&v1::Control::Stub::RegisterModel, request, "register model").status();
+}
+
+StatusOr<RowShape> ControlClient::FindModel(const std::string& fingerprint) {
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::ListModelsResponse response,
+      impl_->Call(&v1::Control::Stub::ListModels, v1::ListModelsRequest(), "list models"));
+  for (const v1::Model& model : response.models()) {
+    if (model.fingerprint() == fingerprint) return ToShape(model);
+  }
+  return Error(StatusCode::kNotFound, "model {} is not registered", fingerprint);
+}
+
+StatusOr<uint64_t> ControlClient::RegisterProfile(const std::string& json) {
+  v1::RegisterProfileRequest request;
+  request.set_profile_json(json);
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::RegisterProfileResponse response,
+      impl_->Call(&v1::Control::Stub::RegisterProfile, request, "register profile"));
+  return response.profile_id();
+}
+
+StatusOr<OpenedSequence> ControlClient::Open(const OpenParams& params) {
+  v1::OpenSequenceRequest request;
+  request.set_model(params.model);
+  AddTokens(params.token_ids, *request.mutable_token_ids());
+  request.set_share_prefix(params.share_prefix);
+  request.set_max_tokens(params.max_tokens);
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::OpenSequenceResponse response,
+      impl_->Call(&v1::Control::Stub::OpenSequence, request, "open sequence"));
+  return OpenedSequence{SequenceId(response.sequence()), response.matched_tokens()};
+}
+
+StatusOr<SequenceId> ControlClient::Fork(SequenceId sequence, uint64_t tokens) {
+  auto request = For<v1::ForkSequenceRequest>(sequence);
+  request.set_tokens(tokens);
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::ForkSequenceResponse response,
+      impl_->Call(&v1::Control::Stub::ForkSequence, request, "fork sequence"));
+  return SequenceId(response.sequence());
+}
+
+Status ControlClient::Extend(SequenceId sequence, uint64_t first,
+                             std::span<const uint32_t> token_ids) {
+  auto request = For<v1::ExtendSequenceRequest>(sequence);
+  request.set_first(first);
+  AddTokens(token_ids, *request.mutable_token_ids());
+  return impl_->Call(&v1::Control::Stub::ExtendSequence, request, "extend sequence").status();
+}
+
+Status ControlClient::Truncate(SequenceId sequence, uint64_t tokens) {
+  auto request = For<v1::TruncateSequenceRequest>(sequence);
+  request.set_tokens(tokens);
+  return impl_->Call(&v1::Control::Stub::TruncateSequence, request, "truncate sequence").status();
+}
+
+Status ControlClient::Seal(SequenceId sequence) {
+  return impl_
+      ->Call(&v1::Control::Stub::SealSequence, For<v1::SealSequenceRequest>(sequence),
+             "seal sequence")
+      .status();
+}
+
+Status ControlClient::Close(SequenceId sequence) {
+  return impl_
+      ->Call(&v1::Control::Stub::CloseSequence, For<v1::CloseSequenceRequest>(sequence),
+             "close sequence")
+      .status();
+}
+
+StatusOr<SequenceStat> ControlClient::Stat(SequenceId sequence) {
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::StatSequenceResponse response,
+      impl_->Call(&v1::Control::Stub::StatSequence, For<v1::StatSequenceRequest>(sequence),
+                  "stat sequence"));
+  return ToStat(response.sequence());
+}
+
+StatusOr<std::vector<SequenceStat>> ControlClient::List(SequenceId after, uint32_t limit) {
+  v1::ListSequencesRequest request;
+  request.set_after(after.value());
+  request.set_limit(limit);
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::ListSequencesResponse response,
+      impl_->Call(&v1::Control::Stub::ListSequences, request, "list sequences"));
+  std::vector<SequenceStat> out;
+  out.reserve(static_cast<size_t>(response.sequences_size()));
+  for (const v1::Sequence& sequence : response.sequences()) out.push_back(ToStat(sequence));
+  return out;
+}
+
+StatusOr<uint64_t> ControlClient::Lookup(const std::string& model,
+                                         std::span<const uint32_t> token_ids) {
+  v1::LookupRequest request;
+  request.set_model(model);
+  AddTokens(token_ids, *request.mutable_token_ids());
+  PASSBAND_ASSIGN_OR_RETURN(const v1::LookupResponse response,
+                            impl_->Call(&v1::Control::Stub::Lookup, request, "lookup"));
+  return response.matched_tokens();
+}
+
+}  // namespace passband

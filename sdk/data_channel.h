@@ -1,0 +1,141 @@
+// DataChannel: one session's connection to a server's data plane.
+//
+// Calls go out when the server's window has room, fetches before bulk (appends,
+// slices, reads), each kind in its own order. A reply is received straight into
+// its call's landing memory. A call that nobody waits for any more stays, with its
+// memory, until its reply came or the connection is closed: what comes late is
+// dropped, and never lands in memory that has another use.
+//
+// Threads    safe. Methods below the line "under the lock" are called with the
+//            driver's Lock held; callbacks of calls and of OnTick() run under it.
+// Ownership  shared: PendingRows keep their channel. After Close() no callback
+//            runs, and every call is done.
+// Errors     kUnavailable     the connection is lost; every call ends with it
+//            kDeadlineExceeded no reply in time
+//            kDataLoss        a reply that is not what was asked for, or whose
+//                             checksum is wrong
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "sdk/call.h"
+#include "sdk/progress_driver.h"
+#include "transport/codec.h"
+#include "transport/ucx_context.h"
+#include "transport/ucx_endpoint.h"
+#include "transport/ucx_worker.h"
+
+namespace passband {
+
+class DataChannel {
+ public:
+  struct Options {
+    std::string server;  // As errors name it.
+    transport::UcxOptions ucx;
+    transport::RequestContext session;
+    std::vector<std::byte> address;  // The server's worker.
+    std::chrono::milliseconds connect_timeout{5000};
+    std::chrono::microseconds spin{200};
+    // A reply this late after its deadline will not come: the connection is lost.
+    std::chrono::milliseconds lost_after{30'000};
+    uint32_t max_outstanding = 0;  // Zero: what the server allows.
+    std::function<void()> heartbeat;
+    std::chrono::milliseconds heartbeat_every{1000};
+  };
+  struct Limits {
+    uint64_t max_reply_bytes = 0;
+    uint32_t max_rows = 0;
+    uint32_t max_outstanding = 0;
+  };
+  using Lock = ProgressDriver::Lock;
+
+  // Connects, says HELLO and waits for the answer.
+  static StatusOr<std::shared_ptr<DataChannel>> Connect(Options options);
+  ~DataChannel();
+  DataChannel(const DataChannel&) = delete;
+  DataChannel& operator=(const DataChannel&) = delete;
+
+  // Ends every call and the connection. From any thread; again does nothing.
+  void Close();
+  const Limits& limits() const { return limits_; }
+  const transport::RequestContext& session() const { return options_.session; }
+  const std::shared_ptr<transport::UcxContext>& ucx() const { return context_; }
+  const std::string& server() const { return options_.server; }
+  std::string transport() const { return transport_; }
+  uint64_t NewRequestId() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  ProgressDriver& driver() { return *driver_; }
+
+  // ---- Under the lock
+
+  // Sends the call, or queues it. It may be done at once (connection lost).
+  void Submit(std::shared_ptr<Call> call);
+  // Waits for the call, until its deadline at most; then it is abandoned.
+  Status Wait(Lock& lock, const std::shared_ptr<Call>& call);
+  // Nobody will wait for it.
+  void Abandon(const std::shared_ptr<Call>& call);
+  // Gives the connection up: every call ends with `why`. Not inside a callback.
+  void Break(const Status& why);
+  // Runs about every 10 ms.
+  void OnTick(std::function<void(Time now)> tick) { on_tick_ = std::move(tick); }
+  // Why the connection was lost or closed; OK while it is well.
+  const Status& broken() const { return broken_; }
+  // Sent calls without a reply, abandoned ones included.
+  size_t outstanding() const { return pending_.size(); }
+
+ private:
+  explicit DataChannel(Options options);
+  Status Start();
+  Status Hello();
+  Status SetHandlers();
+  // The connection is found lost, inside a callback of the worker: it is closed
+  // when nobody is inside it.
+  void Lose(Status why);
+  void AfterProgress(Time now);
+  void Tick(Time now);
+  void Dispatch();
+  void SendNow(const std::shared_ptr<Call>& call);
+  void OnSent(const std::shared_ptr<Call>& call, const Status& status);
+  void OnHelloAck(transport::IncomingMessage& message);
+  void OnReply(transport::MessageType type, transport::IncomingMessage& message);
+  void Accept(const std::shared_ptr<Call>& call, const transport::ReplyHeader& reply,
+              transport::IncomingMessage& message);
+  Status CheckReply(Call& call, const transport::ReplyHeader& reply,
+                    const transport::IncomingMessage& message) const;
+  void End(std::shared_ptr<Call> call, Status status);
+  void EndAll(const Status& status);
+  Status TimedOut(const Call& call) const;
+
+  Options options_;
+  std::shared_ptr<transport::UcxContext> context_;
+  std::shared_ptr<transport::UcxWorker> worker_;
+  std::unique_ptr<ProgressDriver> driver_;
+  std::unique_ptr<transport::UcxEndpoint> endpoint_;
+  Limits limits_;
+  std::string transport_;
+  std::atomic<uint64_t> next_id_{1};
+
+  // Guarded by the driver's lock:
+  std::unordered_map<uint64_t, std::shared_ptr<Call>> pending_;
+  std::deque<std::shared_ptr<Call>> queue_;
+  std::deque<std::shared_ptr<Call>> bulk_queue_;
+  uint32_t bulk_pending_ = 0;
+  uint32_t window_ = 1;
+  bool dispatch_ = false;
+  Status broken_;
+  bool close_endpoint_ = false;
+  Time next_tick_;
+  std::function<void(Time)> on_tick_;
+};
+
+}  // namespace passband
