@@ -31,6 +31,7 @@ void IncomingMessage::Receive(std::span<std::byte> into, const UcxMemory* memory
   }
   UcxWorker::Impl& impl = *worker_.impl_;
   Transfer& transfer = impl.Begin("receive", std::move(done));
+  transfer.sender = sender_;
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                         UCP_OP_ATTR_FIELD_MEMORY_TYPE;

@@ -18,6 +18,8 @@
 #include "base/status.h"
 #include "transport/ucx_memory.h"
 
+struct ucp_ep;
+
 namespace passband::transport {
 
 // Runs exactly once, on the worker's thread.
@@ -49,19 +51,22 @@ class IncomingMessage {
 
  private:
   friend class UcxWorker;
+  // `sender`: UCX's endpoint to where a rendezvous comes from; null if eager.
   IncomingMessage(UcxWorker& worker, std::span<const std::byte> header, void* data,
-                  size_t payload_bytes, bool rendezvous)
+                  size_t payload_bytes, ucp_ep* sender)
       : worker_(worker),
         header_(header),
         data_(data),
         payload_bytes_(payload_bytes),
-        rendezvous_(rendezvous) {}
+        rendezvous_(sender != nullptr),
+        sender_(sender) {}
 
   UcxWorker& worker_;
   std::span<const std::byte> header_;
   void* data_;  // The bytes, or UCX's descriptor of a rendezvous.
   size_t payload_bytes_;
   bool rendezvous_;
+  ucp_ep* sender_;
   bool received_ = false;
   Status refusal_;
 };

@@ -67,13 +67,15 @@ void OnEndpointError(void* argument, ucp_ep_h, ucs_status_t status) {
   std::move(on_error)(connection.status);
 }
 
+// What may become a rendezvous names its sender, so that the receiver can end the
+// transfer from its side.
 uint32_t FlagsOf(SendMode mode) {
   switch (mode) {
     case SendMode::kEager: return UCP_AM_SEND_FLAG_EAGER;
-    case SendMode::kRendezvous: return UCP_AM_SEND_FLAG_RNDV;
+    case SendMode::kRendezvous: return UCP_AM_SEND_FLAG_RNDV | UCP_AM_SEND_FLAG_REPLY;
     case SendMode::kAuto: break;
   }
-  return 0;
+  return UCP_AM_SEND_FLAG_REPLY;
 }
 
 }  // namespace
@@ -117,6 +119,7 @@ void UcxEndpoint::Send(uint16_t am_id, std::span<const std::byte> header,
     return;
   }
   Transfer& transfer = impl.Begin("send", std::move(done));
+  transfer.connection = connection_.get();
   transfer.header.assign(header.begin(), header.end());
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
@@ -141,6 +144,7 @@ void UcxEndpoint::Flush(Done done) {
     return;
   }
   Transfer& transfer = impl.Begin("flush", std::move(done));
+  transfer.connection = connection_.get();
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.cb.send = &UcxWorker::Impl::OnSent;

@@ -42,7 +42,8 @@ struct SendOptions {
 class UcxEndpoint {
  public:
   // Runs once at most, inside Progress(), when the connection is lost; not after
-  // the endpoint is destroyed. Every `done` in flight gets its own error.
+  // the endpoint is destroyed. Destroy it soon: the last `done`s in flight may not
+  // run before.
   using OnError = absl::AnyInvocable<void(Status) &&>;
 
   // `address` must come from a peer that has proved who it is: UCX does not

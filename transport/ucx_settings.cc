@@ -134,13 +134,17 @@ class Settings {
     return Set(name, value);
   }
 
-  // A transport's setting: UCX_<transport>_<name> to the operator. Version 1.13
-  // takes it through ucp_config_modify only without the transport's name, and
-  // ignores it otherwise.
+  // A transport's setting, UCX_<transport>_<name> to the operator. Through
+  // ucp_config_modify version 1.13 knows it only by the name inside the table it is
+  // defined in, without the transport's, and ignores any other.
   Status TransportDefault(const std::string& transport, const std::string& name,
-                          const std::string& value) {
+                          const std::string& inner_name, const std::string& value) {
     if (OperatorSetting(transport + "_" + name)) return OkStatus();
-    return Default(name, value);
+    return Default(inner_name, value);
+  }
+
+  Status TcpDefault(const std::string& name, const std::string& value) {
+    return TransportDefault("TCP", name, name, value);
   }
 
   Status Set(const std::string& name, const std::string& value) {
@@ -156,21 +160,21 @@ class Settings {
 
 Status ApplyTcp(const UcxOptions& options, Settings& settings) {
   // A reply of 0.9 MB in peer mode: 407 us with UCX's 8k/64k, 299 us with these.
-  PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "TX_SEG_SIZE", "256k"));
-  PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "RX_SEG_SIZE", "256k"));
+  PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("TX_SEG_SIZE", "256k"));
+  PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("RX_SEG_SIZE", "256k"));
   // An explicit size switches the kernel's tuning off, and is cut to its limit.
   constexpr uint64_t kBuffer = 4 << 20;
   if (KernelLimit("wmem_max") >= kBuffer) {
-    PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "SNDBUF", "4m"));
+    PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("SNDBUF", "4m"));
   }
   if (KernelLimit("rmem_max") >= kBuffer) {
-    PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "RCVBUF", "4m"));
+    PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("RCVBUF", "4m"));
   }
-  PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "KEEPIDLE", "5s"));
-  PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "KEEPINTVL", "1s"));
-  PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("TCP", "KEEPCNT", "5"));
+  PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("KEEPIDLE", "5s"));
+  PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("KEEPINTVL", "1s"));
+  PASSBAND_RETURN_IF_ERROR(settings.TcpDefault("KEEPCNT", "5"));
   if (options.tcp_port_range.empty()) return OkStatus();
-  return settings.TransportDefault("TCP", "PORT_RANGE", options.tcp_port_range);
+  return settings.TcpDefault("PORT_RANGE", options.tcp_port_range);
 }
 
 }  // namespace
@@ -214,7 +218,8 @@ Status ApplySettings(const UcxOptions& options, const std::string& tls, ucp_conf
   const bool all = Lists(tls, "all");
   if (all || Lists(tls, "posix") || Lists(tls, "shm") || Lists(tls, "sm") || Lists(tls, "mm")) {
     // Without it a connection in peer mode falls back to tcp, silently.
-    PASSBAND_RETURN_IF_ERROR(settings.TransportDefault("POSIX", "ERROR_HANDLING", "y"));
+    PASSBAND_RETURN_IF_ERROR(
+        settings.TransportDefault("POSIX", "ERROR_HANDLING", "MM_ERROR_HANDLING", "y"));
   }
   if (all || Lists(tls, "tcp")) return ApplyTcp(options, settings);
   return OkStatus();

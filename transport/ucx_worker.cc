@@ -17,6 +17,8 @@ namespace {
 
 // How long ~UcxWorker waits for connections to close in order.
 constexpr std::chrono::seconds kCloseLimit{2};
+// ... and for UCX to hand back its requests, which costs only their memory.
+constexpr std::chrono::milliseconds kAbandonedLimit{100};
 
 // Reads what UCX needs asking for once.
 Status Describe(UcxWorker::Impl& impl) {
@@ -62,10 +64,16 @@ UcxWorker::~UcxWorker() {
   Impl& impl = *impl_;
   PASSBAND_CHECK(impl.depth == 0);
   impl.ending = true;
-  const auto limit = std::chrono::steady_clock::now() + kCloseLimit;
-  while (!impl.closing.empty() && std::chrono::steady_clock::now() < limit) Progress();
-  if (!impl.closing.empty()) {
-    log::Warn("ucx_close_incomplete", {{"connections", impl.closing.size()}});
+  impl.CloseSenders();
+  const Time start = std::chrono::steady_clock::now();
+  const auto within = [&](Duration limit) {
+    return std::chrono::steady_clock::now() < start + limit;
+  };
+  while ((!impl.closing.empty() || !impl.transfers.empty()) && within(kCloseLimit)) Progress();
+  while (!impl.abandoned.empty() && within(kAbandonedLimit)) Progress();
+  if (!impl.closing.empty() || !impl.transfers.empty()) {
+    log::Warn("ucx_close_incomplete", {{"connections", impl.closing.size()},
+                                       {"transfers", impl.transfers.size()}});
   }
   ucp_worker_destroy(impl.handle);
   // UCX forgets what it could not complete; from here on nothing touches memory.
@@ -95,9 +103,15 @@ ucs_status_t UcxWorker::OnMessage(void* entry, const void* header, size_t header
   auto& handler = *static_cast<Impl::HandlerEntry*>(entry);
   const bool rendezvous = (params->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
   if (handler.worker->impl_->ending) return rendezvous ? UCS_ERR_CANCELED : UCS_OK;
+  ucp_ep_h sender = nullptr;
+  if (rendezvous) {
+    // Our own always say who they are: without it, the receive could not be ended.
+    if ((params->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_ERR_REJECTED;
+    sender = params->reply_ep;
+  }
   IncomingMessage message(*handler.worker,
                           {static_cast<const std::byte*>(header), header_bytes}, data, bytes,
-                          rendezvous);
+                          sender);
   handler.handler(message);
   if (!rendezvous || message.received_) return UCS_OK;
   return ToUcx(message.refusal_.ok() ? StatusCode::kInternal : message.refusal_.code());
@@ -170,7 +184,11 @@ void UcxWorker::Impl::Conclude(Transfer& transfer, ucs_status_ptr_t result) {
 }
 
 void UcxWorker::Impl::Finish(Transfer& transfer, ucs_status_t status) {
-  Done done = std::move(transfer.done);
+  if (transfer.done == nullptr) {
+    abandoned.erase(transfer.self);
+    return;
+  }
+  Done done = std::exchange(transfer.done, nullptr);
   const char* name = transfer.name;
   transfers.erase(transfer.self);
   std::move(done)(FromUcx(status, name));
@@ -211,15 +229,48 @@ void UcxWorker::Impl::Close(UcxEndpoint::Connection& connection) {
   params.flags = UCP_EP_CLOSE_FLAG_FORCE;
   params.cb.send = &OnClosed;
   params.user_data = &connection;
-  ucs_status_ptr_t result = ucp_ep_close_nbx(connection.handle, &params);
+  const ucp_ep_h endpoint = connection.handle;
+  ucs_status_ptr_t result = ucp_ep_close_nbx(endpoint, &params);
+  for (Transfer& transfer : transfers) {
+    if (transfer.sender == endpoint) transfer.sender = nullptr;
+  }
   --depth;
-  if (!UCS_PTR_IS_PTR(result)) closing.erase(connection.self);
+  if (!UCS_PTR_IS_PTR(result)) Forget(connection);
+}
+
+void UcxWorker::Impl::CloseSenders() {
+  while (true) {
+    const auto open = std::find_if(transfers.begin(), transfers.end(),
+                                   [](const Transfer& t) { return t.sender != nullptr; });
+    if (open == transfers.end()) return;
+    auto connection = std::make_unique<UcxEndpoint::Connection>();
+    connection->worker = this;
+    connection->handle = open->sender;
+    Retire(std::move(connection));
+  }
 }
 
 void UcxWorker::Impl::OnClosed(void* request, ucs_status_t, void* connection) {
   auto& closed = *static_cast<UcxEndpoint::Connection*>(connection);
-  closed.worker->closing.erase(closed.self);
+  closed.worker->Forget(closed);
   ucp_request_free(request);
+}
+
+void UcxWorker::Impl::Forget(UcxEndpoint::Connection& connection) {
+  // Over shared memory UCX 1.13 never completes a send that was queued for a full
+  // peer when the peer died. With the connection gone nobody reads its payload.
+  std::vector<Done> left;
+  for (auto it = transfers.begin(); it != transfers.end();) {
+    const auto current = it++;
+    if (current->connection != &connection) continue;
+    left.push_back(std::exchange(current->done, nullptr));
+    abandoned.splice(abandoned.end(), transfers, current);
+  }
+  const Status why = connection.status.ok()
+                         ? Error(StatusCode::kCancelled, "send: endpoint destroyed")
+                         : connection.status;
+  closing.erase(connection.self);
+  for (Done& done : left) std::move(done)(why);
 }
 
 }  // namespace passband::transport

@@ -24,7 +24,9 @@ struct Transfer {
 
   UcxWorker::Impl* worker;
   const char* name;
-  Done done;
+  Done done;  // Null once it has run.
+  UcxEndpoint::Connection* connection = nullptr;  // Of a send.
+  ucp_ep_h sender = nullptr;  // Of a receive: UCX's endpoint to the sender.
   // UCX reads the header until the send is complete.
   absl::InlinedVector<std::byte, 128> header;
   std::list<Transfer>::iterator self;
@@ -71,7 +73,12 @@ struct UcxWorker::Impl {
   void Retire(std::unique_ptr<UcxEndpoint::Connection> connection);
   void StartClosing();
   void Close(UcxEndpoint::Connection& connection);
+  // Closes what receives are still in flight from: ucp_worker_destroy aborts the
+  // process over them.
+  void CloseSenders();
   static void OnClosed(void* request, ucs_status_t status, void* connection);
+  // Ends the sends that UCX has left behind on a connection now closed.
+  void Forget(UcxEndpoint::Connection& connection);
 
   std::shared_ptr<UcxContext> context;
   UcxWorkerOptions options;
@@ -84,6 +91,7 @@ struct UcxWorker::Impl {
   std::atomic<bool> sleeping{false};
   std::vector<std::unique_ptr<HandlerEntry>> handlers;
   std::list<Transfer> transfers;
+  std::list<Transfer> abandoned;  // Their `done` has run; UCX may yet call back.
   std::list<std::unique_ptr<UcxEndpoint::Connection>> closing;
   int depth = 0;  // Calls into UCX on the stack that may call back.
   bool ending = false;
