@@ -5,8 +5,10 @@
 //
 // Shapes   queries, out: [group][head_dim] float. A row is [K | V], head_dim
 //          elements of shape.dtype each.
-// Result   fp32 accumulation, softmax with the running maximum removed. With
-//          no rows, out is zero.
+// Result   fp32 accumulation, softmax with the running maximum removed; a weight
+//          below 2^-126 of the largest counts as that. Overflowing scores count
+//          as the largest float, so finite rows give finite results. With no
+//          rows, out is zero.
 // Threads  safe; pure.
 #pragma once
 

@@ -36,8 +36,8 @@ struct SliceSpec {
 };
 
 // Encodes `tokens` keys. `slices` holds tokens * spec.slice_bytes() bytes.
-void EncodeSlices(const SliceSpec& spec, const std::byte* keys, size_t stride_bytes,
-                  size_t tokens, std::byte* slices);
+void EncodeSlices(const SliceSpec& spec, const std::byte* keys, size_t stride_bytes, size_t tokens,
+                  std::byte* slices);
 
 // The components of one slice as floats [spec.components()], in component order.
 void DecodeSlice(const SliceSpec& spec, const std::byte* slice, float* components);

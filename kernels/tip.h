@@ -13,7 +13,10 @@
 //          Scores only select; they never stand in for attention weights.
 // Rounding for the int encodings the query, times deviation, is itself rounded
 //          to int8 per head, so that a[h][t] is an exact integer product and
-//          agrees between backends. Scores agree to 1e-5 relative.
+//          agrees between backends; what is the same for all tokens drops out.
+//          Scores agree to 1e-5 relative, and tokens with equal slices have
+//          equal scores. Weights below 2^-120 of the largest of their 512
+//          tokens count as that; a NaN product counts as the lowest.
 // Units    sizes in tokens, memory in bytes.
 // Threads  a SliceIndex is for one writer; concurrent const calls are safe.
 // Errors   none: shapes are the caller's promise (checked with assert).
@@ -28,6 +31,14 @@
 #include "kernels/slice.h"
 
 namespace passband::kernels {
+
+inline constexpr size_t kTileTokens = 16;
+
+// Sixteen bits of the slices of a tile's 16 tokens. A tile is ceil(slice_bytes
+// / 2) of them; word w of token t is bytes 2w and 2w + 1 of its slice.
+struct alignas(32) TileWord {
+  uint16_t lane[kTileTokens];
+};
 
 class SliceIndex {
  public:
@@ -45,20 +56,32 @@ class SliceIndex {
   void CopySlice(size_t token, std::byte* slice) const;
 
   size_t tokens() const { return tokens_; }
-  size_t memory_bytes() const { return tiles_.capacity(); }
+  size_t memory_bytes() const { return tiles_.capacity() * sizeof(TileWord); }
   const SliceSpec& spec() const { return *spec_; }
-  const std::byte* tiles() const { return tiles_.data(); }
+  // [ceil(tokens / 16)][words_per_tile]; lanes past the last token are undefined.
+  const TileWord* tiles() const { return tiles_.data(); }
+  size_t words_per_tile() const { return words_per_tile_; }
 
  private:
   std::shared_ptr<const SliceSpec> spec_;
+  size_t words_per_tile_ = 0;
   size_t tokens_ = 0;
-  std::vector<std::byte> tiles_;
+  std::vector<TileWord> tiles_;
+};
+
+// A block's softmax so far: its sum is sum * 2^exponent.
+struct BlockSum {
+  float exponent = 0;
+  float sum = 0;
 };
 
 // Reusable memory of TipScores; grows to the longest context seen.
 struct TipScratch {
-  std::vector<int32_t> integer;
+  std::vector<TileWord> query;
+  std::vector<float> logits;
   std::vector<float> weights;
+  std::vector<BlockSum> sums;
+  std::vector<float> factors;
 };
 
 // queries: [group][head_dim] float, after RoPE. scale: 1 / sqrt(head_dim)

@@ -9,8 +9,8 @@
 namespace passband::kernels {
 
 inline constexpr int kMaxHeadDim = 256;
-inline constexpr int kMaxGroup = 16;      // query heads that share one kv head
-inline constexpr int kMaxChunks = 128;    // kMaxHeadDim / 2
+inline constexpr int kMaxGroup = 16;    // query heads that share one kv head
+inline constexpr int kMaxChunks = 128;  // kMaxHeadDim / 2
 
 // Element type of keys, values and rows. Little-endian.
 enum class DType : uint8_t { kBf16 = 0, kF16 = 1, kF32 = 2 };
@@ -58,14 +58,49 @@ enum class SliceEncoding : uint8_t { kBf16 = 0, kFp8 = 1, kInt8 = 2, kInt4 = 3, 
 
 constexpr int BitsPerComponent(SliceEncoding encoding) {
   switch (encoding) {
-    case SliceEncoding::kBf16: return 16;
+    case SliceEncoding::kBf16:
+      return 16;
     case SliceEncoding::kFp8:
-    case SliceEncoding::kInt8: return 8;
-    case SliceEncoding::kInt4: return 4;
-    case SliceEncoding::kInt2: return 2;
+    case SliceEncoding::kInt8:
+      return 8;
+    case SliceEncoding::kInt4:
+      return 4;
+    case SliceEncoding::kInt2:
+      return 2;
   }
   return 0;
 }
+
+// Levels and step of the int encodings; 0 for the float ones.
+constexpr int LevelsOf(SliceEncoding encoding) {
+  switch (encoding) {
+    case SliceEncoding::kInt8:
+      return 256;
+    case SliceEncoding::kInt4:
+      return 16;
+    case SliceEncoding::kInt2:
+      return 4;
+    case SliceEncoding::kBf16:
+    case SliceEncoding::kFp8:
+      return 0;
+  }
+  return 0;
+}
+constexpr float StepOf(SliceEncoding encoding) {
+  switch (encoding) {
+    case SliceEncoding::kInt8:
+      return 0.03F;
+    case SliceEncoding::kInt4:
+      return 0.34F;
+    case SliceEncoding::kInt2:
+      return 1.0F;
+    case SliceEncoding::kBf16:
+    case SliceEncoding::kFp8:
+      return 0.0F;
+  }
+  return 0.0F;
+}
+constexpr bool IsIntEncoding(SliceEncoding encoding) { return LevelsOf(encoding) > 0; }
 
 // Bytes of one slice of `chunks` chunks; the last byte's unused bits are zero.
 constexpr size_t SliceBytes(SliceEncoding encoding, int chunks) {

@@ -1,0 +1,172 @@
+#include <cstring>
+
+#include "kernels/cpu/tip_kernels.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/tip_int.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace passband::kernels::HWY_NAMESPACE {
+
+// Per 16 bit lane: low byte of codes (unsigned) times low byte of q (signed),
+// plus the same of the high bytes. Codes are at most 15, so nothing saturates.
+HWY_INLINE VU16 MulPairs(VU16 codes, VU16 q) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  return VU16{_mm256_maddubs_epi16(codes.raw, q.raw)};
+#elif HWY_TARGET == HWY_SSSE3
+  return VU16{_mm_maddubs_epi16(codes.raw, q.raw)};
+#else
+  const U16 d;
+  const hn::RebindToSigned<U16> di;
+  const auto low = hn::ShiftRight<8>(hn::BitCast(di, hn::ShiftLeft<8>(q)));
+  const auto high = hn::ShiftRight<8>(hn::BitCast(di, q));
+  const VU16 low_code = hn::And(codes, hn::Set(d, 0xff));
+  return hn::Add(hn::Mul(low_code, hn::BitCast(d, low)),
+                 hn::Mul(hn::ShiftRight<8>(codes), hn::BitCast(d, high)));
+#endif
+}
+
+// Sums of one segment for kTiles tiles' lanes [lane, lane + Lanes): kBits per
+// code, kSplits code vectors a word.
+template <int kBits, int kSplits, size_t kHeads, size_t kTiles>
+HWY_INLINE void SumSegment(const TileWord* tiles, size_t words, size_t lane, const IntQuery& query,
+                           const IntSegment& segment, int first_shift,
+                           VU16 (&sum)[kHeads][kTiles]) {
+  const U16 d;
+  const VU16 mask = hn::Set(d, kBits == 2 ? 0x0303 : 0x0f0f);
+#pragma GCC unroll 4
+  for (size_t h = 0; h < kHeads; ++h) {
+#pragma GCC unroll 2
+    for (size_t t = 0; t < kTiles; ++t) sum[h][t] = hn::Set(d, segment.offset[h]);
+  }
+  const TileWord* q = query.query + segment.word_begin * kSplits * kHeads;
+  for (size_t w = segment.word_begin; w < segment.word_end; ++w) {
+    VU16 word[kTiles];
+#pragma GCC unroll 2
+    for (size_t t = 0; t < kTiles; ++t) {
+      word[t] = hn::Load(d, tiles[t * words + w].lane + lane);
+      if (first_shift != 0) word[t] = hn::ShiftRight<4>(word[t]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < kSplits; ++k, q += kHeads) {
+      VU16 codes[kTiles];
+#pragma GCC unroll 2
+      for (size_t t = 0; t < kTiles; ++t) {
+        codes[t] = hn::And(word[t], mask);
+        if (k + 1 < kSplits) word[t] = hn::ShiftRight<kBits>(word[t]);
+      }
+#pragma GCC unroll 4
+      for (size_t h = 0; h < kHeads; ++h) {
+        const VU16 level = hn::Load(d, q[h].lane);
+#pragma GCC unroll 2
+        for (size_t t = 0; t < kTiles; ++t) {
+          sum[h][t] = hn::Add(sum[h][t], MulPairs(codes[t], level));
+        }
+      }
+    }
+  }
+}
+
+// Writes or adds 16 bit sums, times `factor`, as floats.
+HWY_INLINE void PutLogits(VU16 sum, float factor, bool add, float* logits) {
+  const F32 d;
+  const U32 du;
+  const I32 di;
+  const size_t lanes = hn::Lanes(d);
+  const auto low = hn::PromoteTo(du, hn::LowerHalf(sum));
+  const auto high = hn::PromoteTo(du, hn::UpperHalf(HalfU16(), sum));
+  VF a = hn::ConvertTo(d, hn::BitCast(di, low));
+  VF b = hn::ConvertTo(d, hn::BitCast(di, high));
+  if (add) {
+    a = hn::MulAdd(a, hn::Set(d, factor), hn::LoadU(d, logits));
+    b = hn::MulAdd(b, hn::Set(d, factor), hn::LoadU(d, logits + lanes));
+  }
+  hn::StoreU(a, d, logits);
+  hn::StoreU(b, d, logits + lanes);
+}
+
+// kPasses: int8 codes are scored as their low and their high four bits.
+template <int kBits, int kSplits, int kPasses, size_t kHeads, size_t kTiles>
+HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& query,
+                           float* logits) {
+  const size_t lanes = hn::Lanes(U16());
+  for (size_t lane = 0; lane < kTileTokens; lane += lanes) {
+    for (size_t s = 0; s < query.segments; ++s) {
+      for (int pass = 0; pass < kPasses; ++pass) {
+        VU16 sum[kHeads][kTiles];
+        SumSegment<kBits, kSplits, kHeads, kTiles>(tiles, words, lane, query, query.segment[s],
+                                                   pass, sum);
+#pragma GCC unroll 4
+        for (size_t h = 0; h < kHeads; ++h) {
+#pragma GCC unroll 2
+          for (size_t t = 0; t < kTiles; ++t) {
+            PutLogits(sum[h][t], pass == 0 ? 1.0F : 16.0F, s + pass > 0,
+                      logits + h * kBlockTokens + t * kTileTokens + lane);
+          }
+        }
+      }
+    }
+  }
+}
+
+template <int kBits, int kSplits, int kPasses, size_t kHeads>
+void ScoreBlock(const TileWord* tiles, size_t words, size_t tile_count, const IntQuery& query,
+                float* logits) {
+  size_t tile = 0;
+  for (; tile + 2 <= tile_count; tile += 2) {
+    ScoreTiles<kBits, kSplits, kPasses, kHeads, 2>(tiles + tile * words, words, query,
+                                                   logits + tile * kTileTokens);
+  }
+  if (tile < tile_count) {
+    ScoreTiles<kBits, kSplits, kPasses, kHeads, 1>(tiles + tile * words, words, query,
+                                                   logits + tile * kTileTokens);
+  }
+}
+
+template <int kBits, int kSplits, int kPasses>
+void ScoreHeads(const TileWord* tiles, size_t words, size_t tile_count, const IntQuery& query,
+                float* logits) {
+  switch (query.heads) {
+    case 1:
+      return ScoreBlock<kBits, kSplits, kPasses, 1>(tiles, words, tile_count, query, logits);
+    case 2:
+      return ScoreBlock<kBits, kSplits, kPasses, 2>(tiles, words, tile_count, query, logits);
+    case 3:
+      return ScoreBlock<kBits, kSplits, kPasses, 3>(tiles, words, tile_count, query, logits);
+    default:
+      return ScoreBlock<kBits, kSplits, kPasses, 4>(tiles, words, tile_count, query, logits);
+  }
+}
+
+void IntLogitsTarget(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t tile_count,
+                     const IntQuery& query, float* logits) {
+  switch (encoding) {
+    case SliceEncoding::kInt2:
+      return ScoreHeads<2, 4, 1>(tiles, words, tile_count, query, logits);
+    case SliceEncoding::kInt4:
+      return ScoreHeads<4, 2, 1>(tiles, words, tile_count, query, logits);
+    default:
+      return ScoreHeads<4, 1, 2>(tiles, words, tile_count, query, logits);
+  }
+}
+
+}  // namespace passband::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace passband::kernels {
+namespace {
+HWY_EXPORT(IntLogitsTarget);
+}  // namespace
+
+void IntLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t tile_count,
+               const IntQuery& query, float* logits) {
+  HWY_DYNAMIC_DISPATCH(IntLogitsTarget)(encoding, tiles, words, tile_count, query, logits);
+}
+
+}  // namespace passband::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,136 @@
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstdlib>
+#include <numbers>
+
+#include "kernels/cpu/tip_kernels.h"
+
+namespace passband::kernels {
+namespace {
+
+constexpr size_t kMaxComponents = 2 * kMaxChunks;
+constexpr float kLog2E = std::numbers::log2e_v<float>;
+constexpr int kQueryLevels = 127;
+constexpr float kMaxLog2 = 0x1p20F;  // keeps rounding by kRoundMagic exact
+
+int DimOf(const SliceSpec& spec, size_t component) {
+  const size_t chunks = spec.chunks.size();
+  const ChunkDims dims = DimsOfChunk(spec.shape, spec.chunks[component % chunks]);
+  return component < chunks ? dims.first : dims.second;
+}
+
+// How one word's codes come apart: `splits` query vectors a word, the byte pair
+// of split k holding components word * per_word + k and + k + splits; codes of at
+// most `limit` in one pass over the word.
+struct Unpacking {
+  size_t per_word = 0;
+  size_t splits = 0;
+  int limit = 0;
+};
+
+Unpacking UnpackingOf(SliceEncoding encoding) {
+  switch (encoding) {
+    case SliceEncoding::kInt2:
+      return {8, 4, 3};
+    case SliceEncoding::kInt4:
+      return {4, 2, 15};
+    default:
+      return {2, 1, 15};  // int8, as two passes of 4 bits
+  }
+}
+
+// One head's query times what decoding multiplies by, rounded to int8; returns
+// the step between levels, 0 when all levels are zero.
+float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* levels) {
+  const size_t components = static_cast<size_t>(spec.components());
+  float product[kMaxComponents];
+  float largest = 0;
+  for (size_t j = 0; j < components; ++j) {
+    product[j] = query[DimOf(spec, j)] * scale * (spec.deviation[j] * StepOf(spec.encoding));
+    largest = std::max(largest, std::fabs(product[j]));
+  }
+  const float step = largest / kQueryLevels;
+  const bool usable = step >= FLT_MIN && std::isfinite(step);
+  for (size_t j = 0; j < components; ++j) {
+    const bool number = usable && !std::isnan(product[j]);
+    levels[j] = number ? static_cast<int>(std::nearbyint(product[j] / step)) : 0;
+  }
+  return usable ? step : 0.0F;
+}
+
+void AddWord(const int (*levels)[kMaxComponents], size_t word, const Unpacking& unpacking,
+             size_t heads, uint32_t* span, uint32_t* offset) {
+  for (size_t h = 0; h < heads; ++h) {
+    for (size_t j = word * unpacking.per_word; j < (word + 1) * unpacking.per_word; ++j) {
+      span[h] += static_cast<uint32_t>(unpacking.limit * std::abs(levels[h][j]));
+      offset[h] += static_cast<uint32_t>(unpacking.limit * std::max(-levels[h][j], 0));
+    }
+  }
+}
+
+// Cuts the words into as few segments as keep every head's sums in 16 bits.
+void CutSegments(const int (*levels)[kMaxComponents], size_t words, const Unpacking& unpacking,
+                 IntQuery& query) {
+  for (size_t word = 0; word < words; ++query.segments) {
+    IntSegment& segment = query.segment[query.segments];
+    segment.word_begin = word;
+    uint32_t span[kHeadsPerPass] = {};
+    uint32_t offset[kHeadsPerPass] = {};
+    for (; word < words; ++word) {
+      AddWord(levels, word, unpacking, query.heads, span, offset);
+      if (*std::max_element(span, span + query.heads) > UINT16_MAX) break;
+      for (size_t h = 0; h < query.heads; ++h) segment.offset[h] = static_cast<uint16_t>(offset[h]);
+    }
+    segment.word_end = word;
+  }
+}
+
+}  // namespace
+
+size_t IntQueryWords(const SliceSpec& spec, size_t heads) {
+  return (spec.slice_bytes() + 1) / 2 * UnpackingOf(spec.encoding).splits * heads;
+}
+
+IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
+                      TileWord* vectors) {
+  const Unpacking unpacking = UnpackingOf(spec.encoding);
+  const size_t words = (spec.slice_bytes() + 1) / 2;
+  int levels[kHeadsPerPass][kMaxComponents] = {};
+  IntQuery result;
+  result.query = vectors;
+  result.heads = heads;
+  const auto top = static_cast<float>((LevelsOf(spec.encoding) - 1) * kQueryLevels);
+  const float most = kMaxLog2 / (top * static_cast<float>(std::max(spec.components(), 1)));
+  for (size_t h = 0; h < heads; ++h) {
+    const float step = RoundQuery(spec, queries + h * spec.shape.head_dim, scale, levels[h]);
+    result.log2_scale[h] = std::min(step * kLog2E, most);
+  }
+  for (size_t w = 0; w < words; ++w) {
+    for (size_t k = 0; k < unpacking.splits; ++k) {
+      for (size_t h = 0; h < heads; ++h) {
+        const int* pair = &levels[h][w * unpacking.per_word + k];
+        const auto low = static_cast<uint8_t>(pair[0]);
+        const auto high = static_cast<uint8_t>(pair[unpacking.splits]);
+        const auto both = static_cast<uint16_t>(low | high << 8);
+        std::fill_n((vectors++)->lane, kTileTokens, both);
+      }
+    }
+  }
+  CutSegments(levels, words, unpacking, result);
+  return result;
+}
+
+FloatQuery MakeFloatQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
+                          float* values) {
+  for (size_t j = 0; j < static_cast<size_t>(spec.components()); ++j) {
+    const int dim = DimOf(spec, j);
+    for (size_t h = 0; h < heads; ++h) {
+      values[j * heads + h] =
+          queries[h * spec.shape.head_dim + static_cast<size_t>(dim)] * scale * kLog2E;
+    }
+  }
+  return {values, heads};
+}
+
+}  // namespace passband::kernels

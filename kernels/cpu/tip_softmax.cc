@@ -1,0 +1,111 @@
+#include "kernels/cpu/tip_kernels.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/tip_softmax.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace passband::kernels::HWY_NAMESPACE {
+
+// Largest of logits[0, count), count > 0.
+float LargestLogit(const float* logits, size_t count) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const VF first = hn::Set(d, logits[0]);
+  VF most[4] = {first, first, first, first};
+  size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) {
+      most[k] = hn::Max(most[k], hn::LoadU(d, logits + i + k * lanes));
+    }
+  }
+  for (; i + lanes <= count; i += lanes) most[0] = hn::Max(most[0], hn::LoadU(d, logits + i));
+  VF all = hn::Max(hn::Max(most[0], most[1]), hn::Max(most[2], most[3]));
+  if (i < count) {
+    const auto mask = hn::FirstN(d, count - i);
+    all = hn::Max(all, hn::IfThenElse(mask, hn::LoadU(d, logits + i), first));
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, all));
+}
+
+BlockSum BlockWeightsTarget(const float* logits, size_t count, float log2_scale, float* weights) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const float largest = LargestLogit(logits, count);
+  // Rounds as the loop does; subtracting an integer from the magic is exact.
+  const float exponent = (largest * log2_scale + kRoundMagic) - kRoundMagic;
+  const VF magic = hn::Set(d, kRoundMagic - exponent);
+  const VF scale = hn::Set(d, log2_scale);
+  const VF least = hn::Set(d, largest - 120.0F / log2_scale);
+  VF sum[2] = {hn::Zero(d), hn::Zero(d)};
+  const auto weigh = [&](VF logit) HWY_ATTR {
+    logit = hn::Max(logit, least);
+    const VF shifted = hn::MulAdd(logit, scale, magic);
+    const VF n = hn::Sub(shifted, magic);
+    return Exp2Parts(hn::MulSub(logit, scale, n), shifted);
+  };
+  size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    const VF a = weigh(hn::LoadU(d, logits + i));
+    const VF b = weigh(hn::LoadU(d, logits + i + lanes));
+    hn::StoreU(a, d, weights + i);
+    hn::StoreU(b, d, weights + i + lanes);
+    sum[0] = hn::Add(sum[0], a);
+    sum[1] = hn::Add(sum[1], b);
+  }
+  for (; i < count; i += lanes) {
+    const auto mask = hn::FirstN(d, count - i);
+    const VF a = hn::IfThenElseZero(mask, weigh(hn::LoadU(d, logits + i)));
+    hn::StoreU(a, d, weights + i);
+    sum[0] = hn::Add(sum[0], a);
+  }
+  return {exponent, hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1])))};
+}
+
+void CombineHeadsTarget(const float* weights, const float* factors, size_t heads, size_t count,
+                        float* scores) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    VF score = hn::Zero(d);
+    for (size_t h = 0; h < heads; ++h) {
+      score =
+          hn::MulAdd(hn::LoadU(d, weights + h * kBlockTokens + i), hn::Set(d, factors[h]), score);
+    }
+    hn::StoreU(score, d, scores + i);
+  }
+  for (; i < count; ++i) {
+    VF score = hn::Zero(d);
+    for (size_t h = 0; h < heads; ++h) {
+      score = hn::MulAdd(hn::Set(d, weights[h * kBlockTokens + i]), hn::Set(d, factors[h]), score);
+    }
+    scores[i] = hn::GetLane(score);
+  }
+}
+
+}  // namespace passband::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace passband::kernels {
+namespace {
+HWY_EXPORT(BlockWeightsTarget);
+HWY_EXPORT(CombineHeadsTarget);
+}  // namespace
+
+BlockSum BlockWeights(const float* logits, size_t count, float log2_scale, float* weights) {
+  return HWY_DYNAMIC_DISPATCH(BlockWeightsTarget)(logits, count, log2_scale, weights);
+}
+
+void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,
+                  float* scores) {
+  HWY_DYNAMIC_DISPATCH(CombineHeadsTarget)(weights, factors, heads, count, scores);
+}
+
+}  // namespace passband::kernels
+#endif  // HWY_ONCE
