@@ -1,0 +1,1 @@
+passband_bench(store_bench DEPS passband::kvstore)
