@@ -1,7 +1,5 @@
 #include "llama/model.h"
 
-#include <cblas.h>
-
 #include <filesystem>
 
 #include "llama/forward.h"
@@ -22,8 +20,6 @@ StatusOr<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& folder
   model->fingerprint_ = ComputeFingerprint(model->config_, *tensors);
   const std::filesystem::path path = std::filesystem::path(folder).lexically_normal();
   model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
-  // The pool is the only parallelism: two layers of threads would fight.
-  openblas_set_num_threads(1);
   model->pool_ = std::make_unique<WorkerPool>(options.threads);
   return model;
 }

@@ -1,5 +1,7 @@
 #include "llama/worker_pool.h"
 
+#include <cblas.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
@@ -11,6 +13,13 @@
 #include "base/thread.h"
 
 namespace passband {
+namespace {
+
+// The pool is the only parallelism: products inside its jobs must not start
+// threads of their own. OpenBLAS built on OpenMP keeps that per thread.
+void KeepProductsOnThisThread() { openblas_set_num_threads(1); }
+
+}  // namespace
 
 struct WorkerPool::State {
   // Held for the whole of a Run, so that concurrent callers take turns.
@@ -38,6 +47,7 @@ struct WorkerPool::State {
   }
 
   void Work(const std::stop_token& stop) {
+    KeepProductsOnThisThread();
     mutex.Lock();
     while (changed.wait(mutex, stop, [this] { return next < jobs; })) Drain();
     mutex.Unlock();
@@ -58,6 +68,7 @@ WorkerPool::~WorkerPool() = default;
 
 void WorkerPool::Run(size_t jobs, const std::function<void(size_t)>& job) {
   MutexLock turn(state_->turn);
+  KeepProductsOnThisThread();
   if (jobs == 1 || state_->threads.empty()) {
     for (size_t i = 0; i < jobs; ++i) job(i);
     return;
