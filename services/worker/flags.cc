@@ -30,7 +30,12 @@ void ServiceFlags::AddTo(CLI::App& app) {
       app.add_option("--server", server, "host:port of a passband-server's control plane");
   app.add_option("--embedded", embedded, "RAM of a store inside this process, without a server")
       ->excludes(remote)
+      ->check([](const std::string& text) {
+        const auto bytes = ParseBytes(text);
+        return bytes.ok() ? std::string() : Message(bytes.status());
+      })
       ->capture_default_str();
+  app.add_option("--tenant", tenant, "Whose sequences these are")->capture_default_str();
 }
 
 void SelectFlags::AddTo(CLI::App& app) {
@@ -44,6 +49,18 @@ void SelectFlags::AddTo(CLI::App& app) {
 
 StatusOr<std::unique_ptr<LlamaModel>> LoadModel(const ModelFlags& flags) {
   return LlamaModel::Load(flags.folder, {.threads = flags.threads});
+}
+
+StatusOr<std::unique_ptr<KvService>> OpenService(const ServiceFlags& flags) {
+  if (flags.server.empty()) {
+    PASSBAND_ASSIGN_OR_RETURN(const uint64_t ram, ParseBytes(flags.embedded));
+    return EmbeddedService::Create(ram, flags.tenant);
+  }
+  RemoteOptions options;
+  options.control_address = flags.server;
+  options.tenant = flags.tenant;
+  options.client = "passband-worker";
+  return RemoteService::Connect(options);
 }
 
 StatusOr<Workbench> OpenWorkbench(const ModelFlags& model, const ServiceFlags& service) {
