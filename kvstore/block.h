@@ -50,8 +50,20 @@ class Block {
     return Claims(counts) == IndexClaims(counts) && Claims(counts) > 0;
   }
 
-  void AddClaim();
-  void DropClaim();
+  // A data call claims and drops hundreds of blocks: the usual case is inline.
+  void AddClaim() {
+    const uint64_t before = counts_.fetch_add(1, std::memory_order_relaxed);
+    if (IsCached(before)) LeaveCache();
+  }
+  // Once the claim is dropped the Block itself may go, unless it was the last.
+  void DropClaim() {
+    Arena* const arena = arena_;
+    const uint64_t bytes = bytes_;
+    const uint64_t after = counts_.fetch_sub(1, std::memory_order_acq_rel) - 1;
+    if (Claims(after) == IndexClaims(after)) AfterLastUser(arena, bytes, after, this);
+  }
+  void LeaveCache();
+  static void AfterLastUser(Arena* arena, uint64_t bytes, uint64_t counts, Block* block);
 
   std::atomic<uint64_t> counts_{0};
   std::byte* data_ = nullptr;

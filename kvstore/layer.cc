@@ -78,20 +78,23 @@ void Layer::Truncate(uint64_t tokens, std::vector<BlockRef>& released) {
 
 Status Layer::Resolve(uint32_t kv_head, std::span<const uint32_t> tokens,
                       std::vector<uint64_t>& seen, PinnedRows& out) const {
+  const uint64_t published = published_;
   const uint64_t row_bytes = shape_.row_bytes;
   const uint64_t head_offset = uint64_t{kv_head} * kBlockTokens * row_bytes;
+  const BlockRef* const blocks = blocks_.data();
+  uint64_t* const seen_bits = seen.data();
   const size_t start = out.rows_.size();
   out.rows_.resize(start + tokens.size());
   const std::byte** row = out.rows_.data() + start;
   for (const uint32_t token : tokens) {
-    if (token >= published_) {
-      return Error(StatusCode::kOutOfRange, "token {} of {}", token, published_);
+    if (token >= published) {
+      return Error(StatusCode::kOutOfRange, "token {} of {}", token, published);
     }
     const uint32_t index = token / kBlockTokens;
-    const BlockRef& block = blocks_[index];
+    const BlockRef& block = blocks[index];
     const uint64_t bit = uint64_t{1} << (index % 64);
-    if ((seen[index / 64] & bit) == 0) {
-      seen[index / 64] |= bit;
+    if ((seen_bits[index / 64] & bit) == 0) {
+      seen_bits[index / 64] |= bit;
       out.pins_.push_back(block);
     }
     *row++ = block->data() + head_offset + token % kBlockTokens * row_bytes;
