@@ -1,0 +1,44 @@
+// AppendService: receives rows into the store and publishes them.
+//
+// Rows that fill a block are received straight into it; others by way of staging memory. Nothing
+// is visible before its checksum was right and the slot committed; whatever fails before gives
+// the reservation back.
+//
+// Threads    its data thread.
+// Ownership  store, staging and `arena` must outlive it, and it must outlive every transfer.
+// Errors     those of Store::BeginAppend and Commit; kInvalidArgument for another shape than the
+//            model's; kDataLoss for a wrong checksum; kResourceExhausted with a retry-after while
+//            staging memory is full. Answered, not returned; a rendezvous is refused with them.
+#pragma once
+
+#include <memory>
+
+#include "kvstore/store.h"
+#include "services/server/request.h"
+#include "services/server/staging.h"
+#include "transport/incoming_message.h"
+
+namespace passband::server {
+
+class AppendService {
+ public:
+  AppendService(Store& store, Staging& staging, const transport::UcxMemory* arena)
+      : store_(store), staging_(staging), arena_(arena) {}
+
+  void Serve(Request request, const transport::AppendHeader& append,
+             transport::IncomingMessage& message);
+
+ private:
+  struct Append;
+
+  StatusOr<Store::AppendSlot> Reserve(const std::string& tenant,
+                                      const transport::AppendHeader& append);
+  void ReceiveIntoBlock(std::shared_ptr<Append> append, transport::IncomingMessage& message);
+  void ReceiveIntoStaging(std::shared_ptr<Append> append, transport::IncomingMessage& message);
+
+  Store& store_;
+  Staging& staging_;
+  const transport::UcxMemory* const arena_;
+};
+
+}  // namespace passband::server

@@ -1,0 +1,222 @@
+#include "services/server/probe.h"
+
+#include <grpcpp/grpcpp.h>
+#include <prometheus/text_serializer.h>
+
+#include <limits>
+#include <sstream>
+
+#include "services/server/process_stats.h"
+#include "services/server/version.h"
+
+namespace passband::server {
+namespace {
+
+double Number(uint64_t value) { return static_cast<double>(value); }
+
+// Those that exist from the start, so that a rate over them is never missing.
+bool Always(Transport transport) {
+  return transport == Transport::kShm || transport == Transport::kTcp;
+}
+
+}  // namespace
+
+std::vector<prometheus::MetricFamily> Probe::Collect() const {
+  MetricFamilies out;
+  AddServer(out);
+  AddStore(out);
+  AddSessions(out);
+  AddCalls(out);
+  AddRequests(out);
+  AddBytes(out);
+  AddTransport(out);
+  AddProcess(out);
+  return out.Take();
+}
+
+std::string Probe::Text() const {
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, Collect());
+  return out.str();
+}
+
+void Probe::AddServer(MetricFamilies& out) const {
+  out.Gauge("passband_build_info", "Versions of the server and of what it is built on; always 1")
+      .Value({{"version", kVersion}, {"grpc", grpc::Version()}}, 1);
+  out.Gauge("passband_ready", "1 while the server admits sessions and sequences")
+      .Value(sources_.lifecycle.ready() ? 1 : 0);
+  out.Gauge("passband_draining", "1 once the server has been told to drain or stop")
+      .Value(sources_.lifecycle.draining() ? 1 : 0);
+}
+
+void Probe::AddStore(MetricFamilies& out) const {
+  const StoreStats stats = sources_.store.Stats();
+  out.Gauge("passband_memory_capacity_bytes", "RAM for keys and values")
+      .Value(Number(stats.capacity_bytes));
+  out.Gauge("passband_memory_used_bytes", "RAM in blocks, cached ones included")
+      .Value(Number(stats.used_bytes));
+  out.Gauge("passband_memory_cached_bytes",
+            "RAM in blocks that only the prefix index refers to; freed when needed")
+      .Value(Number(stats.cached_bytes));
+  out.Gauge("passband_sequences", "Sequences, by state")
+      .Value({{"state", "open"}}, Number(stats.sequences_open))
+      .Value({{"state", "sealed"}}, Number(stats.sequences_sealed));
+  out.Gauge("passband_stored_tokens", "Tokens of all sequences; shared ones count for each")
+      .Value(Number(stats.stored_tokens));
+  out.Gauge("passband_prefix_blocks", "Blocks that can be found by their tokens")
+      .Value(Number(stats.prefix_blocks));
+  out.Counter("passband_prefix_lookup_tokens_total", "Prompt tokens of opened sequences")
+      .Value(Number(stats.prefix_lookups));
+  out.Counter("passband_prefix_hit_tokens_total", "Of these, tokens that were stored already")
+      .Value(Number(stats.prefix_hits));
+  out.Counter("passband_evicted_blocks_total", "Cached blocks given up because memory was needed")
+      .Value(Number(stats.evicted_blocks));
+  out.Counter("passband_allocation_failures_total", "Blocks asked for while none was free")
+      .Value(Number(stats.allocation_failures));
+}
+
+void Probe::AddSessions(MetricFamilies& out) const {
+  out.Gauge("passband_sessions", "Connected workers").Value(Number(sources_.sessions.size()));
+  out.Counter("passband_sessions_closed_total", "Sessions that ended, by reason");
+  for (size_t i = 0; i < kEndReasons; ++i) {
+    const auto reason = static_cast<EndReason>(i);
+    out.Value({{"reason", Name(reason)}}, Number(sources_.sessions.ended(reason)));
+  }
+}
+
+void Probe::AddCalls(MetricFamilies& out) const {
+  const auto each = [this](auto&& use) {
+    for (size_t i = 0; i < kRpcs; ++i) {
+      const auto rpc = static_cast<Rpc>(i);
+      use(Name(rpc), sources_.rpcs.of(rpc));
+    }
+  };
+  out.Counter("passband_rpc_requests_total", "Calls of the control plane, by method and code");
+  each([&out](const char* method, const RequestCounters& calls) {
+    for (size_t code = 0; code < kResults; ++code) {
+      const uint64_t count = calls.results[code].value();
+      if (count == 0 && code != 0) continue;
+      out.Value({{"method", method}, {"code", ResultName(static_cast<StatusCode>(code))}},
+                Number(count));
+    }
+  });
+  out.Histogram("passband_rpc_duration_seconds", "Time to answer a call of the control plane");
+  each([&out](const char* method, const RequestCounters& calls) {
+    if (calls.total() > 0) out.Value({{"method", method}}, {&calls.seconds});
+  });
+}
+
+void Probe::AddRequests(MetricFamilies& out) const {
+  const auto& threads = sources_.counters.threads();
+  const auto each = [&threads](auto&& use) {
+    for (size_t m = 0; m < kMethods; ++m) {
+      for (size_t t = 0; t < kTransports; ++t) {
+        std::vector<const RequestCounters*> parts;
+        uint64_t total = 0;
+        for (const auto& thread : threads) {
+          parts.push_back(&thread->requests[m][t]);
+          total += parts.back()->total();
+        }
+        use(static_cast<Method>(m), static_cast<Transport>(t), parts, total);
+      }
+    }
+  };
+  out.Counter("passband_requests_total",
+              "Requests of the data plane, by method, transport and how they ended");
+  each([&out](Method method, Transport transport, const auto& parts, uint64_t total) {
+    if (total == 0 && !Always(transport)) return;
+    for (size_t code = 0; code < kResults; ++code) {
+      uint64_t count = 0;
+      for (const RequestCounters* part : parts) count += part->results[code].value();
+      if (count == 0 && code != 0) continue;
+      out.Value({{"method", Name(method)},
+                 {"transport", Name(transport)},
+                 {"result", ResultName(static_cast<StatusCode>(code))}},
+                Number(count));
+    }
+  });
+  out.Histogram("passband_request_duration_seconds",
+                "From a request's arrival until its answer was sent");
+  each([&out](Method method, Transport transport, const auto& parts, uint64_t total) {
+    if (total == 0) return;
+    std::vector<const SecondsHistogram*> seconds;
+    for (const RequestCounters* part : parts) seconds.push_back(&part->seconds);
+    out.Value({{"method", Name(method)}, {"transport", Name(transport)}}, seconds);
+  });
+}
+
+void Probe::AddBytes(MetricFamilies& out) const {
+  const auto& threads = sources_.counters.threads();
+  const auto sum = [&threads](auto&& of) {
+    uint64_t total = 0;
+    for (const auto& thread : threads) total += of(*thread).value();
+    return Number(total);
+  };
+  out.Counter("passband_rows_total", "Rows fetched, appended, encoded or read");
+  for (size_t m = 0; m < kMethods; ++m) {
+    out.Value({{"method", Name(static_cast<Method>(m))}},
+              sum([m](const ThreadCounters& thread) -> const auto& { return thread.rows[m]; }));
+  }
+  const auto by_transport = [&](auto member) {
+    for (size_t t = 0; t < kTransports; ++t) {
+      const double bytes = sum([member, t](const ThreadCounters& thread) -> const auto& {
+        return (thread.*member)[t];
+      });
+      const auto transport = static_cast<Transport>(t);
+      if (bytes > 0 || Always(transport)) out.Value({{"transport", Name(transport)}}, bytes);
+    }
+  };
+  out.Counter("passband_fetched_bytes_total", "Rows sent in answer to fetches");
+  by_transport(&ThreadCounters::fetched_bytes);
+  out.Counter("passband_appended_bytes_total", "Rows received and stored");
+  by_transport(&ThreadCounters::appended_bytes);
+  out.Counter("passband_slice_bytes_total", "Slices sent to workers that attach")
+      .Value(sum([](const ThreadCounters& thread) -> const auto& { return thread.slice_bytes; }));
+  out.Counter("passband_read_bytes_total", "Rows sent in answer to reads of whole ranges")
+      .Value(sum([](const ThreadCounters& thread) -> const auto& { return thread.read_bytes; }));
+  const Counters::Totals totals = sources_.counters.Sum();
+  out.Counter("passband_full_attention_bytes_total",
+              "What attention over every token would have read, as workers report it")
+      .Value(Number(totals.full_attention_bytes));
+  out.Counter("passband_selected_rows_total", "Rows that workers selected")
+      .Value(Number(totals.selected_rows));
+  out.Counter("passband_hot_rows_total", "Of these, rows that they still had")
+      .Value(Number(totals.hot_rows));
+}
+
+void Probe::AddTransport(MetricFamilies& out) const {
+  const Counters::Totals totals = sources_.counters.Sum();
+  out.Gauge("passband_transport_connections", "Data connections now open, by what carries them");
+  for (size_t t = 0; t < kTransports; ++t) {
+    out.Value({{"transport", Name(static_cast<Transport>(t))}}, Number(totals.connections[t]));
+  }
+  out.Counter("passband_transport_errors_total",
+              "Messages of nobody known, and connections that broke, by reason");
+  for (size_t e = 0; e < kTransportErrors; ++e) {
+    uint64_t count = 0;
+    for (const auto& thread : sources_.counters.threads()) count += thread->errors[e].value();
+    out.Value({{"reason", Name(static_cast<TransportError>(e))}}, Number(count));
+  }
+}
+
+void Probe::AddProcess(MetricFamilies& out) const {
+  const ProcessStats stats = ProcessStats::Read();
+  const auto limit = [](uint64_t value) {
+    return value == std::numeric_limits<uint64_t>::max() ? std::numeric_limits<double>::infinity()
+                                                         : Number(value);
+  };
+  out.Counter("process_cpu_seconds_total", "User and system CPU time").Value(stats.cpu_seconds);
+  out.Gauge("process_start_time_seconds", "When the process started, since the epoch")
+      .Value(stats.start_time_seconds);
+  out.Gauge("process_resident_memory_bytes", "RAM of the process").Value(
+      Number(stats.resident_bytes));
+  out.Gauge("process_virtual_memory_bytes", "Address space of the process")
+      .Value(Number(stats.virtual_bytes));
+  out.Gauge("process_threads", "Threads of the process").Value(Number(stats.threads));
+  out.Gauge("process_open_fds", "Open file descriptors").Value(Number(stats.open_fds));
+  out.Gauge("process_max_fds", "Limit of open file descriptors").Value(limit(stats.max_fds));
+  out.Gauge("passband_memory_locked_limit_bytes", "RLIMIT_MEMLOCK: RAM that may be locked")
+      .Value(limit(stats.locked_limit_bytes));
+}
+
+}  // namespace passband::server

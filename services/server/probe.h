@@ -1,0 +1,51 @@
+// Probe: every metric the server has, by name. Dashboards and docs are checked against probe.cc.
+//
+// Units      in the names: _bytes, _seconds, _total.
+// Threads    safe; sums counters when asked, and takes no lock of the data plane.
+// Ownership  everything in Sources must outlive it.
+#pragma once
+
+#include <prometheus/collectable.h>
+
+#include <string>
+#include <vector>
+
+#include "kvstore/store.h"
+#include "services/server/counters.h"
+#include "services/server/lifecycle.h"
+#include "services/server/metric_families.h"
+#include "services/server/rpc_counters.h"
+#include "services/server/session_table.h"
+
+namespace passband::server {
+
+class Probe final : public prometheus::Collectable {
+ public:
+  struct Sources {
+    const Store& store;
+    const SessionTable& sessions;
+    const Counters& counters;
+    const RpcCounters& rpcs;
+    const Lifecycle& lifecycle;
+  };
+
+  explicit Probe(const Sources& sources) : sources_(sources) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override;
+  // The same in Prometheus's text format.
+  std::string Text() const;
+
+ private:
+  void AddServer(MetricFamilies& out) const;
+  void AddStore(MetricFamilies& out) const;
+  void AddSessions(MetricFamilies& out) const;
+  void AddCalls(MetricFamilies& out) const;
+  void AddRequests(MetricFamilies& out) const;
+  void AddBytes(MetricFamilies& out) const;
+  void AddTransport(MetricFamilies& out) const;
+  void AddProcess(MetricFamilies& out) const;
+
+  const Sources sources_;
+};
+
+}  // namespace passband::server

@@ -1,0 +1,77 @@
+// ReplyJob: a request that was accepted, with its rows pinned, on its way to becoming a reply.
+//
+// Each kind says how some of its rows become bytes of the reply; reply_queue.h does the rest.
+//
+// Units      rows; bytes of the reply a row.
+// Threads    its data thread.
+// Ownership  holds a claim on every block it reads and, once admitted, on its staging buffer,
+//            both until the reply is sent.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "kvstore/pinned_rows.h"
+#include "profile/profile.h"
+#include "services/server/request.h"
+#include "services/server/staging.h"
+
+namespace passband::server {
+
+class ReplyJob {
+ public:
+  virtual ~ReplyJob() = default;
+  ReplyJob(const ReplyJob&) = delete;
+  ReplyJob& operator=(const ReplyJob&) = delete;
+
+  // Writes rows [first, first + count) of the reply to `out`.
+  virtual void Fill(size_t first, size_t count, std::byte* out) const = 0;
+  // The reply was sent whole.
+  virtual void CountSent() const = 0;
+
+  size_t row_count() const { return rows_.rows().size(); }
+  size_t row_bytes() const { return row_bytes_; }
+  size_t bytes() const { return row_count() * row_bytes_; }
+
+  Request request;
+  Staging::Buffer buffer;
+  size_t filled = 0;  // rows
+
+ protected:
+  ReplyJob(Request for_request, PinnedRows rows, size_t row_bytes)
+      : request(std::move(for_request)), rows_(std::move(rows)), row_bytes_(row_bytes) {}
+
+  const PinnedRows rows_;
+  const size_t row_bytes_;
+};
+
+// FETCH and READ: rows as they are stored.
+class GatherJob final : public ReplyJob {
+ public:
+  GatherJob(Request for_request, PinnedRows rows, size_t row_bytes);
+  void Fill(size_t first, size_t count, std::byte* out) const override;
+  void CountSent() const override;
+
+ private:
+  ThreadCounters& counters_;
+  const Transport transport_;
+  const Method method_;
+};
+
+// SLICES: the keys of rows ordered [kv_head][tokens], encoded.
+class EncodeJob final : public ReplyJob {
+ public:
+  EncodeJob(Request for_request, PinnedRows rows, std::shared_ptr<const Profile> profile,
+            uint32_t layer, size_t tokens);
+  void Fill(size_t first, size_t count, std::byte* out) const override;
+  void CountSent() const override;
+
+ private:
+  const std::shared_ptr<const Profile> profile_;
+  const uint32_t layer_;
+  const size_t tokens_;  // of each head
+  const size_t stride_;  // from one stored row to the next
+  ThreadCounters& counters_;
+};
+
+}  // namespace passband::server

@@ -1,0 +1,97 @@
+#include "services/server/reply_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace passband::server {
+namespace {
+
+constexpr unsigned kBulkTurn = 4;
+constexpr std::chrono::milliseconds kRetryAfter{5};
+
+}  // namespace
+
+void ReplyQueue::Push(std::unique_ptr<ReplyJob> job) {
+  // No overtaking: a large reply would wait for ever behind small ones.
+  if (waiting_.empty() && Admit(job)) return;
+  if (waiting_.size() >= kMaxWaiting) {
+    job->request.Fail(WithRetryAfter(
+        Error(StatusCode::kResourceExhausted,
+              "all {} bytes of reply memory are in use and {} requests wait for it",
+              staging_.capacity_bytes(), waiting_.size()),
+        kRetryAfter));
+    return;
+  }
+  waiting_.push_back(std::move(job));
+}
+
+bool ReplyQueue::Admit(std::unique_ptr<ReplyJob>& job) {
+  auto buffer = staging_.Allocate(job->bytes());
+  if (!buffer.has_value()) return false;
+  job->buffer = *std::move(buffer);
+  Jobs& jobs = job->request.method() == Method::kFetch ? fetches_ : bulk_;
+  jobs.push_back(std::move(job));
+  return true;
+}
+
+void ReplyQueue::AdmitWaiting() {
+  while (!waiting_.empty()) {
+    const Status alive = waiting_.front()->request.CheckAlive(std::chrono::steady_clock::now());
+    if (!alive.ok()) {
+      waiting_.front()->request.Fail(alive);
+    } else if (!Admit(waiting_.front())) {
+      return;
+    }
+    waiting_.pop_front();
+  }
+}
+
+ReplyQueue::Jobs& ReplyQueue::NextJobs() {
+  if (bulk_.empty()) return fetches_;
+  if (fetches_.empty()) return bulk_;
+  return ++turn_ % kBulkTurn == 0 ? bulk_ : fetches_;
+}
+
+bool ReplyQueue::RunSlice() {
+  Jobs& jobs = NextJobs();
+  if (jobs.empty()) return false;
+  ReplyJob& job = *jobs.front();
+  const Status alive = job.request.CheckAlive(std::chrono::steady_clock::now());
+  if (!alive.ok()) {
+    job.request.Fail(alive);
+    jobs.pop_front();
+    AdmitWaiting();
+    return true;
+  }
+  const size_t rows = std::min(kSliceRows, job.row_count() - job.filled);
+  job.Fill(job.filled, rows, job.buffer.bytes().data() + job.filled * job.row_bytes());
+  job.filled += rows;
+  if (job.filled < job.row_count()) return true;
+  std::unique_ptr<ReplyJob> whole = std::move(jobs.front());
+  jobs.pop_front();
+  Send(std::move(whole));
+  return true;
+}
+
+void ReplyQueue::Send(std::unique_ptr<ReplyJob> job) {
+  ++sending_;
+  ReplyJob& sent = *job;
+  sent.request.Reply(sent.buffer.bytes(), sent.row_count(), staging_.memory(),
+                     [this, job = std::move(job)](const Status& status) mutable {
+                       if (status.ok()) job->CountSent();
+                       job.reset();
+                       --sending_;
+                       AdmitWaiting();
+                     });
+}
+
+void ReplyQueue::ExpireWaiting(Time now) {
+  const auto gone = [now](std::unique_ptr<ReplyJob>& job) {
+    const Status alive = job->request.CheckAlive(now);
+    if (!alive.ok()) job->request.Fail(alive);
+    return !alive.ok();
+  };
+  std::erase_if(waiting_, gone);
+}
+
+}  // namespace passband::server

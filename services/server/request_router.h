@@ -1,0 +1,92 @@
+// RequestRouter: the data plane's door. Every message comes in here, proves who sent it, and goes
+// to the service that answers it.
+//
+// A message is served only over a connection that a HELLO opened, and only with the session's
+// own epoch and MAC. One that nobody known can have sent is counted and dropped; a known sender
+// that asks for something wrong is told so.
+//
+// Threads    its data thread.
+// Ownership  owns the connections. Everything in Parts must outlive it, and it must outlive the
+//            worker that it is registered with.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "services/server/append_service.h"
+#include "services/server/connection.h"
+#include "services/server/fetch_service.h"
+#include "services/server/read_service.h"
+#include "services/server/session_table.h"
+#include "services/server/slices_service.h"
+#include "transport/ucx_worker.h"
+
+namespace passband::server {
+
+class RequestRouter {
+ public:
+  struct Parts {
+    size_t thread = 0;  // whose sessions it serves
+    Store& store;
+    SessionTable& sessions;
+    const ProfileTable& profiles;
+    ThreadCounters& counters;
+    const transport::UcxMemory* arena;
+    DataLimits limits;
+  };
+
+  RequestRouter(const Parts& parts, Staging& staging, ReplyQueue& queue);
+  RequestRouter(const RequestRouter&) = delete;
+  RequestRouter& operator=(const RequestRouter&) = delete;
+
+  // Takes the worker's messages from here on.
+  Status Register(const std::shared_ptr<transport::UcxWorker>& worker);
+
+  // From now on every request is answered with kUnavailable.
+  void StopAdmitting() { admitting_ = false; }
+  // The session has ended.
+  void CloseSession(uint64_t session);
+  // Of the peers that progress found dead.
+  void CloseLost();
+  // Of peers that have not taken a reply for kStuckAfter; also looks up names of lanes that UCX
+  // had not decided on.
+  void Tend(Time now);
+  void CloseAll();
+
+  static constexpr std::chrono::seconds kStuckAfter{10};
+
+ private:
+  using Type = transport::MessageType;
+  using Message = transport::IncomingMessage;
+
+  void OnMessage(Type type, Message& message);
+  void OnHello(const transport::RequestHeader& header, Message& message, Time arrival);
+  void OnBye(uint64_t session);
+  StatusOr<std::shared_ptr<Session>> ProveHello(const transport::RequestHeader& header,
+                                                Message& message);
+  void SendHelloAck(const std::shared_ptr<Connection>& connection,
+                    const transport::RequestHeader& header);
+  Status Prove(const Connection& connection, const transport::RequestHeader& header,
+               const Message& message);
+  Status Admit(const Connection& connection) const;
+  void Serve(Request request, Type type, Message& message);
+  void Drop(Message& message, TransportError error);
+  void Count(TransportError error) { counters_.errors[Index(error)].Add(); }
+
+  const size_t thread_;
+  SessionTable& sessions_;
+  ThreadCounters& counters_;
+  const DataLimits limits_;
+  FetchService fetch_;
+  AppendService append_;
+  SlicesService slices_;
+  ReadService read_;
+  std::weak_ptr<transport::UcxWorker> worker_;  // It holds our handlers.
+  bool admitting_ = true;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Connection>> connections_;
+  std::vector<std::pair<std::weak_ptr<Connection>, Status>> lost_;
+};
+
+}  // namespace passband::server

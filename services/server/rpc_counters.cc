@@ -1,0 +1,14 @@
+#include "services/server/rpc_counters.h"
+
+namespace passband::server {
+
+const char* Name(Rpc rpc) {
+  static constexpr const char* kNames[kRpcs] = {
+      "Connect",        "Heartbeat",    "Disconnect",     "RegisterModel",  "ListModels",
+      "RegisterProfile", "ListProfiles", "OpenSequence",   "ForkSequence",   "ExtendSequence",
+      "TruncateSequence", "SealSequence", "CloseSequence",  "StatSequence",   "ListSequences",
+      "Lookup",         "Info",         "Drain"};
+  return kNames[Index(rpc)];
+}
+
+}  // namespace passband::server

@@ -1,0 +1,35 @@
+// RpcCounters: how often each call of the control plane was made, how it ended, how long it took.
+//
+// Threads  safe; relaxed atomics.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+#include "services/server/counters.h"
+
+namespace passband::server {
+
+// In the order of the service's definition.
+enum class Rpc : uint8_t {
+  kConnect, kHeartbeat, kDisconnect, kRegisterModel, kListModels, kRegisterProfile, kListProfiles,
+  kOpenSequence, kForkSequence, kExtendSequence, kTruncateSequence, kSealSequence,
+  kCloseSequence, kStatSequence, kListSequences, kLookup, kInfo, kDrain,
+};
+inline constexpr size_t kRpcs = 18;
+const char* Name(Rpc rpc);
+
+class RpcCounters {
+ public:
+  void Record(Rpc rpc, StatusCode code, double seconds) {
+    counters_[Index(rpc)].Record(code, seconds);
+  }
+  const RequestCounters& of(Rpc rpc) const { return counters_[Index(rpc)]; }
+
+ private:
+  std::array<RequestCounters, kRpcs> counters_;
+};
+
+}  // namespace passband::server

@@ -1,0 +1,201 @@
+#include "services/server/server.h"
+
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "services/server/control_service.h"
+#include "services/server/data_plane.h"
+#include "services/server/http_service.h"
+#include "services/server/probe.h"
+#include "services/server/status_page.h"
+#include "services/server/version.h"
+
+namespace passband::server {
+namespace {
+
+// A prompt of two million tokens, or a large profile.
+constexpr int kMaxCallBytes = 16 << 20;
+constexpr size_t kCallMemoryBytes = size_t{256} << 20;
+constexpr int kMinPingIntervalMs = 10'000;
+
+Store::Options StoreOptions(const Settings& settings) {
+  return {.arena = {.bytes = settings.ram_bytes,
+                    .huge_pages = settings.huge_pages,
+                    .lock = settings.lock_memory},
+          .max_sequences = settings.max_sequences};
+}
+
+SessionTable::Options SessionOptions(const Settings& settings) {
+  return {.lease = std::chrono::duration_cast<Duration>(settings.lease),
+          .max_sessions = settings.max_sessions,
+          .data_threads = settings.data_threads};
+}
+
+DataPlane::Options DataPlaneOptions(const Settings& settings) {
+  DataPlane::Options out{.threads = settings.data_threads,
+                         .staging_bytes = settings.staging_bytes,
+                         .huge_pages = settings.huge_pages};
+  out.ucx.tls = settings.transports;
+  out.ucx.net_devices = settings.net_devices;
+  if (settings.data_port != 0) {
+    out.ucx.tcp_port_range = fmt::format("{}-{}", settings.data_port,
+                                         settings.data_port + settings.data_threads - 1);
+  }
+  return out;
+}
+
+}  // namespace
+
+// In the order of their making; torn down in reverse, and by Stop() in the order it says.
+struct Server::Impl {
+  explicit Impl(const Settings& from, std::unique_ptr<Store> made)
+      : settings(from),
+        store(std::move(made)),
+        models(*store),
+        counters(settings.data_threads),
+        lifecycle([this] { OnDraining(); }),
+        sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
+        sources{*store, sessions, counters, rpcs, lifecycle},
+        probe(sources) {}
+
+  Status StartDataPlane();
+  Status StartControl();
+  Status StartHttp();
+  void OnDraining();
+  uint64_t OnEnd(const Session& session);
+
+  const Settings settings;
+  const std::unique_ptr<Store> store;
+  ModelTable models;
+  ProfileTable profiles;
+  Counters counters;
+  RpcCounters rpcs;
+  Lifecycle lifecycle;
+  SessionTable sessions;
+  std::unique_ptr<DataPlane> data_plane;
+  std::unique_ptr<ControlService> control;
+  std::unique_ptr<grpc::Server> grpc;
+  const Probe::Sources sources;
+  const Probe probe;
+  std::unique_ptr<HttpService> http;
+  Endpoints endpoints;
+};
+
+Status Server::Impl::StartDataPlane() {
+  PASSBAND_ASSIGN_OR_RETURN(data_plane, DataPlane::Start(DataPlaneOptions(settings), *store,
+                                                         sessions, profiles, counters));
+  return OkStatus();
+}
+
+Status Server::Impl::StartControl() {
+  control = std::make_unique<ControlService>(ControlService::Parts{
+      *store, sessions, models, profiles, *data_plane, counters, rpcs, lifecycle,
+      HostPort(endpoints.host, endpoints.http_port)});
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(HostPort(settings.host, settings.control_port),
+                           grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(control.get());
+  builder.SetMaxReceiveMessageSize(kMaxCallBytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("control").Resize(kCallMemoryBytes));
+  // Otherwise a second server could take half of the first one's workers.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  grpc = builder.BuildAndStart();
+  if (grpc == nullptr || port == 0) {
+    return Error(StatusCode::kUnavailable,
+                 "cannot listen for gRPC on {}: is it taken? Choose another --control-port, or 0 "
+                 "for any",
+                 HostPort(settings.host, settings.control_port));
+  }
+  endpoints.control_port = static_cast<uint16_t>(port);
+  return OkStatus();
+}
+
+Status Server::Impl::StartHttp() {
+  PASSBAND_ASSIGN_OR_RETURN(
+      http, HttpService::Start(settings.host, settings.http_port,
+                               {.metrics = [this] { return probe.Text(); },
+                                .status_json = [this] { return StatusJson(sources); },
+                                .ready = [this] { return lifecycle.ready(); }}));
+  endpoints.http_port = http->port();
+  return OkStatus();
+}
+
+void Server::Impl::OnDraining() {
+  log::Info("draining", {{"sessions", sessions.size()}});
+  if (grpc == nullptr) return;
+  if (auto* health = grpc->GetHealthCheckService(); health != nullptr) {
+    health->SetServingStatus(false);
+  }
+}
+
+uint64_t Server::Impl::OnEnd(const Session& session) {
+  data_plane->CloseSession(session);
+  return store->CloseOwned(session.owner());
+}
+
+StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
+  const Time start = std::chrono::steady_clock::now();
+  PASSBAND_ASSIGN_OR_RETURN(auto store, Store::Create(StoreOptions(settings)));
+  auto impl = std::make_unique<Impl>(settings, std::move(store));
+  impl->endpoints.host = settings.host;
+  impl->endpoints.data_port = settings.data_port;
+  PASSBAND_RETURN_IF_ERROR(impl->StartDataPlane());
+  // Before gRPC, which tells its address; until then /readyz says no.
+  PASSBAND_RETURN_IF_ERROR(impl->StartHttp());
+  std::unique_ptr<Server> out(new Server(std::move(impl)));
+  PASSBAND_RETURN_IF_ERROR(out->impl_->StartControl());
+  out->impl_->sessions.StartReaper();
+  out->impl_->lifecycle.SetReady();
+  if (!settings.ready_file.empty()) {
+    PASSBAND_RETURN_IF_ERROR(WriteReadyFile(settings.ready_file, out->endpoints()));
+  }
+  const Arena& arena = out->impl_->store->arena();
+  log::Info("server_ready",
+            {{"version", kVersion},
+             {"control", HostPort(settings.host, out->endpoints().control_port)},
+             {"http", HostPort(settings.host, out->endpoints().http_port)},
+             {"data_port", settings.data_port},
+             {"transports", out->impl_->data_plane->transports()},
+             {"ram", FormatBytes(static_cast<double>(arena.bytes()))},
+             {"huge_pages", FormatBytes(static_cast<double>(arena.huge_page_bytes()))},
+             {"took_s", Seconds(std::chrono::steady_clock::now() - start)}});
+  return out;
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Server::~Server() { Stop(); }
+
+void Server::Stop() {
+  if (impl_->data_plane == nullptr) return;
+  const auto timeout = impl_->settings.stop_timeout;
+  impl_->lifecycle.BeginDraining();
+  const bool drained = impl_->data_plane->Drain(std::chrono::steady_clock::now() + timeout);
+  if (!drained) log::Warn("requests_abandoned", {{"after", FormatSeconds(Seconds(timeout))}});
+  if (impl_->grpc != nullptr) {
+    impl_->grpc->Shutdown(std::chrono::system_clock::now() + timeout);
+    impl_->grpc->Wait();
+  }
+  impl_->sessions.StopReaper();
+  impl_->sessions.EndAll(EndReason::kShutdown);
+  impl_->data_plane.reset();
+  impl_->http.reset();
+  log::Info("server_stopped", {{"uptime_s", impl_->lifecycle.uptime_seconds()}});
+}
+
+const Endpoints& Server::endpoints() const { return impl_->endpoints; }
+
+Store& Server::store() { return *impl_->store; }
+
+}  // namespace passband::server

@@ -1,0 +1,247 @@
+#include "services/server/settings.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <vector>
+
+#include "base/config.h"
+#include "base/units.h"
+#include "services/server/version.h"
+
+namespace passband::server {
+namespace {
+
+constexpr char kAbout[] =
+    "Keeps the keys and values of long contexts in this machine's RAM and serves them to\n"
+    "inference workers.\n\n"
+    "Workers find it at the control port (gRPC); rows then travel over the data port (UCX:\n"
+    "shared memory on one host, TCP or RDMA between hosts). The data port has no encryption:\n"
+    "keep it on a network that only workers reach. Open http://HOST:9461/ for a status page.\n\n"
+    "Every setting is a flag, an environment variable or a line of the --config file; the\n"
+    "first of these that is given wins.";
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  passband-server --ram 64GiB\n"
+    "  passband-server --host 0.0.0.0 --net-devices eth0 --ram 200GiB --data-threads 2\n"
+    "  PASSBAND_RAM=8GiB passband-server --config /etc/passband/server.yaml";
+
+// Everything as written, so that all faults can be told at once.
+struct Texts {
+  std::string host, control_port, data_port, http_port, net_devices, transports;
+  std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
+  std::string huge_pages, lock_memory, log_level, log_format, ready_file;
+};
+
+struct Choice {
+  const char* flag;
+  const char* environment;
+  std::string Texts::*text;
+  const char* fallback;
+  const char* type;
+  const char* group;
+  const char* help;
+};
+
+constexpr char kNetwork[] = "Network";
+constexpr char kMemory[] = "Memory";
+constexpr char kLimits[] = "Limits";
+constexpr char kRunning[] = "Running";
+
+const Choice kChoices[] = {
+    {"--host", "PASSBAND_HOST", &Texts::host, "127.0.0.1", "ADDRESS", kNetwork,
+     "Listen here for gRPC and HTTP. 0.0.0.0 for workers on other machines"},
+    {"--control-port", "PASSBAND_CONTROL_PORT", &Texts::control_port, "50061", "PORT", kNetwork,
+     "gRPC: sessions, sequences, health. 0 picks a free port"},
+    {"--data-port", "PASSBAND_DATA_PORT", &Texts::data_port, "50062", "PORT", kNetwork,
+     "UCX over TCP: rows. With N data threads, N ports from here on. 0: any"},
+    {"--http-port", "PASSBAND_HTTP_PORT", &Texts::http_port, "9461", "PORT", kNetwork,
+     "Metrics, health and the status page. 0 picks a free port"},
+    {"--net-devices", "PASSBAND_NET_DEVICES", &Texts::net_devices, "", "NAMES", kNetwork,
+     "Interfaces for rows, as in eth0 or mlx5_0:1,eth0. Name one on a host with several: "
+     "otherwise UCX may choose one that workers cannot reach. Default: all"},
+    {"--transports", "PASSBAND_TRANSPORTS", &Texts::transports, "auto", "LIST", kNetwork,
+     "UCX transports. auto: shared memory, TCP, and RDMA where there is a device"},
+    {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
+     "RAM for keys and values, taken whole at start. One token of Llama-3.1-8B is 128 KiB"},
+    {"--staging", "PASSBAND_STAGING", &Texts::staging, "64MiB", "SIZE", kMemory,
+     "RAM for replies under way, for each data thread"},
+    {"--huge-pages", "PASSBAND_HUGE_PAGES", &Texts::huge_pages, "true", "BOOL", kMemory,
+     "Use huge pages where the kernel has them: about 30 % faster fetches"},
+    {"--lock-memory", "PASSBAND_LOCK_MEMORY", &Texts::lock_memory, "false", "BOOL", kMemory,
+     "Never swap it (mlock); needs a locked-memory limit above --ram"},
+    {"--data-threads", "PASSBAND_DATA_THREADS", &Texts::data_threads, "1", "COUNT", kLimits,
+     "Threads that serve rows; each is good for about 8 GB/s and takes one core when busy"},
+    {"--lease", "PASSBAND_LEASE", &Texts::lease, "30s", "TIME", kLimits,
+     "A worker that is silent for so long is taken for dead and its unsealed sequences closed"},
+    {"--max-sequences", "PASSBAND_MAX_SEQUENCES", &Texts::max_sequences, "100000", "COUNT",
+     kLimits, "Sequences at a time; more are refused"},
+    {"--max-sessions", "PASSBAND_MAX_SESSIONS", &Texts::max_sessions, "4096", "COUNT", kLimits,
+     "Connected workers at a time; more are refused"},
+    {"--stop-timeout", "PASSBAND_STOP_TIMEOUT", &Texts::stop_timeout, "10s", "TIME", kRunning,
+     "After SIGTERM, let requests under way finish for so long"},
+    {"--ready-file", "PASSBAND_READY_FILE", &Texts::ready_file, "", "PATH", kRunning,
+     "Once ready, write the ports in use and the process id there, as JSON"},
+    {"--log-level", "PASSBAND_LOG_LEVEL", &Texts::log_level, "info", "LEVEL", kRunning,
+     "debug, info, warn, error or off"},
+    {"--log-format", "PASSBAND_LOG_FORMAT", &Texts::log_format, "text", "FORMAT", kRunning,
+     "text (logfmt) or json"},
+};
+
+void AddChoices(CLI::App& app, Texts& texts) {
+  for (const Choice& choice : kChoices) {
+    texts.*choice.text = choice.fallback;
+    CLI::Option* option =
+        app.add_option(choice.flag, texts.*choice.text, choice.help)
+            ->envname(choice.environment)
+            ->type_name(choice.type)
+            ->group(choice.group);
+    if (*choice.fallback != '\0') option->default_str(choice.fallback);
+    // A bare flag turns it on.
+    if (std::string(choice.type) == "BOOL") option->expected(0, 1)->default_str(choice.fallback);
+  }
+}
+
+// Collects what is wrong.
+class Faults {
+ public:
+  template <typename... Args>
+  void Add(fmt::format_string<Args...> text, Args&&... args) {
+    if (!text_.empty()) text_ += '\n';
+    text_ += fmt::format(text, std::forward<Args>(args)...);
+  }
+
+  void Number(const char* flag, const std::string& text, uint64_t low, uint64_t high,
+              auto& out) {
+    uint64_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || stop != end || value < low || value > high) {
+      Add("{} '{}': give a whole number from {} to {}", flag, text, low, high);
+      return;
+    }
+    out = static_cast<std::remove_reference_t<decltype(out)>>(value);
+  }
+
+  void Bytes(const char* flag, const std::string& text, uint64_t low, uint64_t& out) {
+    const StatusOr<uint64_t> bytes = ParseBytes(text);
+    if (!bytes.ok()) {
+      Add("{}: {}", flag, Message(bytes.status()));
+    } else if (*bytes < low) {
+      Add("{} '{}': too small; give {} or more", flag, text,
+          FormatBytes(static_cast<double>(low)));
+    } else {
+      out = *bytes;
+    }
+  }
+
+  void Time(const char* flag, const std::string& text, std::chrono::nanoseconds low,
+            std::chrono::nanoseconds& out) {
+    const StatusOr<std::chrono::nanoseconds> time = ParseDuration(text);
+    if (!time.ok()) {
+      Add("{}: {}", flag, Message(time.status()));
+    } else if (*time < low || *time > std::chrono::hours(24)) {
+      Add("{} '{}': give a time from {} to 24h", flag, text,
+          FormatSeconds(std::chrono::duration<double>(low).count()));
+    } else {
+      out = *time;
+    }
+  }
+
+  void Boolean(const char* flag, const std::string& text, bool& out) {
+    if (text == "true" || text == "on" || text == "yes" || text == "1" || text.empty()) {
+      out = true;
+    } else if (text == "false" || text == "off" || text == "no" || text == "0") {
+      out = false;
+    } else {
+      Add("{} '{}': give true or false", flag, text);
+    }
+  }
+
+  void OneOf(const char* flag, const std::string& text, const std::vector<std::string>& names,
+             std::string& out) {
+    for (const std::string& name : names) {
+      if (text == name) {
+        out = text;
+        return;
+      }
+    }
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+    Add("{} '{}': give one of {}", flag, text, list);
+  }
+
+  Status status() const {
+    return text_.empty() ? OkStatus() : Status(StatusCode::kInvalidArgument, text_);
+  }
+
+ private:
+  std::string text_;
+};
+
+void CheckPorts(const Settings& settings, Faults& faults) {
+  const uint32_t last = settings.data_port + settings.data_threads - 1u;
+  if (settings.data_port != 0 && last > 65535) {
+    faults.Add("--data-port {}: {} data threads need {} ports from there on; choose one at or below {}",
+               settings.data_port, settings.data_threads, settings.data_threads,
+               65536 - settings.data_threads);
+  }
+  const auto in_data = [&](uint16_t port) {
+    return port != 0 && settings.data_port != 0 && port >= settings.data_port && port <= last;
+  };
+  if (in_data(settings.control_port)) {
+    faults.Add("--control-port {}: the data ports are {} to {}; choose another",
+               settings.control_port, settings.data_port, last);
+  }
+  if (in_data(settings.http_port)) {
+    faults.Add("--http-port {}: the data ports are {} to {}; choose another",
+               settings.http_port, settings.data_port, last);
+  }
+  if (settings.http_port != 0 && settings.http_port == settings.control_port) {
+    faults.Add("--http-port {}: also the control port; choose another", settings.http_port);
+  }
+}
+
+StatusOr<Settings> Check(const Texts& texts) {
+  using std::chrono::milliseconds;
+  Settings out;
+  Faults faults;
+  if (texts.host.empty()) faults.Add("--host: give an address, 0.0.0.0 for every interface");
+  if (texts.transports.empty()) faults.Add("--transports: give auto, or a list such as tcp,shm");
+  out.host = texts.host;
+  out.net_devices = texts.net_devices;
+  out.transports = texts.transports;
+  out.ready_file = texts.ready_file;
+  faults.Number("--control-port", texts.control_port, 0, 65535, out.control_port);
+  faults.Number("--data-port", texts.data_port, 0, 65535, out.data_port);
+  faults.Number("--http-port", texts.http_port, 0, 65535, out.http_port);
+  faults.Bytes("--ram", texts.ram, kMiB, out.ram_bytes);
+  faults.Bytes("--staging", texts.staging, 4 * kMiB, out.staging_bytes);
+  faults.Boolean("--huge-pages", texts.huge_pages, out.huge_pages);
+  faults.Boolean("--lock-memory", texts.lock_memory, out.lock_memory);
+  faults.Number("--data-threads", texts.data_threads, 1, 64, out.data_threads);
+  faults.Time("--lease", texts.lease, milliseconds(100), out.lease);
+  faults.Time("--stop-timeout", texts.stop_timeout, milliseconds(0), out.stop_timeout);
+  faults.Number("--max-sequences", texts.max_sequences, 1, 100'000'000, out.max_sequences);
+  faults.Number("--max-sessions", texts.max_sessions, 1, 1'000'000, out.max_sessions);
+  faults.OneOf("--log-level", texts.log_level, {"debug", "info", "warn", "error", "off"},
+               out.log_level);
+  faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);
+  CheckPorts(out, faults);
+  PASSBAND_RETURN_IF_ERROR(faults.status());
+  return out;
+}
+
+}  // namespace
+
+StatusOr<Settings> LoadSettings(int argc, const char* const* argv) {
+  CLI::App app(kAbout, "passband-server");
+  Texts texts;
+  AddConfigFlag(app);
+  AddChoices(app, texts);
+  app.set_version_flag("--version", std::string("passband-server ") + kVersion);
+  app.footer(kExamples);
+  PASSBAND_RETURN_IF_ERROR(LoadConfig(app, argc, argv));
+  return Check(texts);
+}
+
+}  // namespace passband::server

@@ -1,0 +1,51 @@
+// Settings: what an operator decides about a server, checked as a whole.
+//
+// Each is a flag, an environment variable (PASSBAND_...) and a key of the optional YAML
+// file, in that order of falling strength.
+//
+// Units    in the names.
+// Threads  plain values.
+// Errors   kInvalidArgument lists everything that is wrong, one line each, with what to do;
+//          kCancelled: help or version was printed.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace passband::server {
+
+inline constexpr uint16_t kDefaultControlPort = 50061;
+inline constexpr uint16_t kDefaultDataPort = 50062;
+inline constexpr uint16_t kDefaultHttpPort = 9461;
+
+struct Settings {
+  std::string host = "127.0.0.1";
+  uint16_t control_port = kDefaultControlPort;  // 0: any free one
+  uint16_t data_port = kDefaultDataPort;        // the first of data_threads; 0: any
+  uint16_t http_port = kDefaultHttpPort;
+  std::string net_devices;  // UCX's names, comma-separated; empty: all
+  std::string transports = "auto";
+
+  uint64_t ram_bytes = uint64_t{4} << 30;
+  uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread
+  bool huge_pages = true;
+  bool lock_memory = false;
+
+  uint32_t data_threads = 1;
+  std::chrono::nanoseconds lease = std::chrono::seconds(30);
+  std::chrono::nanoseconds stop_timeout = std::chrono::seconds(10);
+  uint64_t max_sequences = 100'000;
+  uint64_t max_sessions = 4096;
+
+  std::string log_level = "info";
+  std::string log_format = "text";
+  std::string ready_file;
+};
+
+// Reads the command line, the environment and the file.
+StatusOr<Settings> LoadSettings(int argc, const char* const* argv);
+
+}  // namespace passband::server
