@@ -243,7 +243,7 @@ TEST_F(StoreTest, OwnersTakeTheirUnsealedSequencesWithThem) {
   EXPECT_EQ(store_->CloseOwned(OwnerId(1)), 0u);
 }
 
-TEST_F(StoreTest, SealWaitsForNobody) {
+TEST_F(StoreTest, SealRefusesWhileAnAppendIsUnderWay) {
   const SequenceId id = Open("t");
   auto slot = store_->BeginAppend("t", id, 0, 0, 1);
   ASSERT_TRUE(slot.ok()) << slot.status();
