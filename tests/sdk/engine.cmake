@@ -5,6 +5,7 @@ target_link_libraries(passband_engine_support PUBLIC passband::engine GTest::gte
 
 passband_test(engine_test.cc DEPS passband::engine passband_engine_support)
 passband_test(engine_failure_test.cc DEPS passband::engine passband_engine_support)
-passband_test(engine_walk_test.cc DEPS passband::engine passband_engine_support)
+passband_test(engine_walk_test.cc
+  DEPS passband::engine passband::embedded passband_engine_support)
 passband_test(row_cache_test.cc DEPS passband::engine)
 passband_test(tail_buffer_test.cc DEPS passband::engine)

@@ -1,9 +1,11 @@
 // Goal: whatever was done to a sequence before (prefill in pieces, steps, forks,
 // cuts, attaching to a prefix), a step gives bit for bit what the kernels give
-// over plain arrays of the same tokens.
+// over plain arrays of the same tokens. Over the strict test double and over a
+// real store.
 #include <algorithm>
 
 #include "gtest/gtest.h"
+#include "sdk/embedded/embedded_service.h"
 #include "tests/support/engine_world.h"
 
 namespace passband::testing {
@@ -21,8 +23,11 @@ EngineOptions RandomOptions(Random& random) {
 
 class Walk {
  public:
-  explicit Walk(uint64_t seed)
-      : random_(seed), world_(random_()), engine_(world_.MakeEngine(service_, RandomOptions(random_))) {
+  Walk(uint64_t seed, std::unique_ptr<KvService> service)
+      : random_(seed),
+        service_(std::move(service)),
+        world_(random_()),
+        engine_(world_.MakeEngine(*service_, RandomOptions(random_))) {
     Open(RandomIds(random_, Below(random_, 400)));
   }
 
@@ -127,20 +132,34 @@ class Walk {
   }
 
   Random random_;
-  MapKvService service_;
+  std::unique_ptr<KvService> service_;
   EngineWorld world_;
   std::unique_ptr<Engine> engine_;
   std::vector<std::unique_ptr<Driven>> driven_;
 };
 
-TEST(EngineWalkTest, EveryStepEqualsThePlainKernels) {
-  for (int round = 0; round < 25; ++round) {
+using ServiceMaker = std::unique_ptr<KvService> (*)();
+
+void RunWalks(ServiceMaker make_service) {
+  for (int round = 0; round < 20; ++round) {
     const uint64_t seed = std::random_device{}();
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
-    Walk walk(seed);
+    Walk walk(seed, make_service());
     walk.Run(60);
     if (::testing::Test::HasFailure()) return;
   }
+}
+
+TEST(EngineWalkTest, EveryStepEqualsThePlainKernelsOverTheTestDouble) {
+  RunWalks([]() -> std::unique_ptr<KvService> { return std::make_unique<MapKvService>(); });
+}
+
+TEST(EngineWalkTest, EveryStepEqualsThePlainKernelsOverAStore) {
+  RunWalks([] {
+    auto service = EmbeddedService::Create(uint64_t{256} << 20);
+    EXPECT_TRUE(service.ok()) << service.status();
+    return *std::move(service);
+  });
 }
 
 }  // namespace
