@@ -23,6 +23,7 @@ struct SelectOptions {
 struct SelectScratch {
   std::vector<uint32_t> keys;
   std::vector<uint32_t> candidates;
+  std::vector<uint64_t> bits;
 };
 
 // scores: one per token, >= 0 or NaN. Replaces the content of `selected`.

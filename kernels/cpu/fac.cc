@@ -37,18 +37,27 @@ HWY_BEFORE_NAMESPACE();
 namespace passband::kernels::HWY_NAMESPACE {
 
 template <DType kDType>
-void StartHeads(const FacParams& params, size_t first, size_t count, FacHeads& heads) {
+void StartHeads(const FacParams& params, size_t first, size_t count, size_t padded_dims,
+                FacHeads& heads) {
+  const F32 d;
   const size_t dims = params.shape.head_dim;
-  const size_t block = 2 * hn::Lanes(F32());
-  const float scale = params.scale * std::numbers::log2e_v<float>;
+  const size_t lanes = hn::Lanes(d);
+  const VF scale = hn::Set(d, params.scale * std::numbers::log2e_v<float>);
+  alignas(32) float padded[kMaxHeadDim] = {};
   for (size_t h = 0; h < count; ++h) {
-    const float* query = params.queries + (first + h) * dims;
-    for (size_t i = 0; i < dims; ++i) {
-      heads.query[h][i / block * block + PairPosition<kDType>(i % block, block / 2)] =
-          query[i] * scale;
+    std::memcpy(padded, params.queries + (first + h) * dims, dims * sizeof(float));
+    for (size_t i = 0; i < padded_dims; i += 2 * lanes) {
+      VF a;
+      VF b;
+      SplitPair<kDType>(padded + i, a, b);
+      hn::Store(hn::Mul(a, scale), d, heads.query[h] + i);
+      hn::Store(hn::Mul(b, scale), d, heads.query[h] + i + lanes);
+      hn::Store(hn::Zero(d), d, heads.sum[h] + i);
+      hn::Store(hn::Zero(d), d, heads.sum[h] + i + lanes);
     }
   }
   std::fill_n(heads.largest, kFacHeads, std::numeric_limits<float>::lowest());
+  std::fill_n(heads.total, kFacHeads, 0.0F);
 }
 
 // Points `tile` at rows [begin, begin + tile.count) and ahead.
@@ -90,16 +99,20 @@ void RunHeads(const FacTileRows& tile, size_t dims, size_t count, FacHeads& head
 }
 
 template <DType kDType>
-void FinishHeads(const FacParams& params, size_t first, size_t count, const FacHeads& heads,
-                 float* weights, size_t stride) {
+void FinishHeads(const FacParams& params, size_t first, size_t count, size_t padded_dims,
+                 const FacHeads& heads, float* weights, size_t stride) {
+  const F32 d;
   const size_t dims = params.shape.head_dim;
-  const size_t block = 2 * hn::Lanes(F32());
+  const size_t lanes = hn::Lanes(d);
+  alignas(32) float padded[kMaxHeadDim];
   for (size_t h = 0; h < count; ++h) {
-    float* out = params.out + (first + h) * dims;
     const float share = 1.0F / heads.total[h];
-    for (size_t i = 0; i < dims; ++i) {
-      out[i] = heads.sum[h][i / block * block + PairPosition<kDType>(i % block, block / 2)] * share;
+    const VF factor = hn::Set(d, share);
+    for (size_t i = 0; i < padded_dims; i += 2 * lanes) {
+      JoinPair<kDType>(hn::Mul(hn::Load(d, heads.sum[h] + i), factor),
+                       hn::Mul(hn::Load(d, heads.sum[h] + i + lanes), factor), padded + i);
     }
+    std::memcpy(params.out + (first + h) * dims, padded, dims * sizeof(float));
     for (size_t r = 0; weights != nullptr && r < stride; ++r) {
       float& weight = weights[h * stride + r];
       weight = std::exp2(std::clamp(weight - heads.largest[h], -126.0F, 0.0F)) * share;
@@ -114,9 +127,10 @@ void Attend(const FacParams& params, const FacRows& rows, float* weights) {
   const bool padded = dims != params.shape.head_dim;
   const size_t padded_bytes = dims * DTypeBytes(kDType);
   std::vector<std::byte> copies(padded ? kFacTile * 2 * padded_bytes : 0);
-  FacHeads heads[kMaxGroup / kFacHeads] = {};
+  FacHeads heads[kMaxGroup / kFacHeads];
   for (size_t first = 0; first < group; first += kFacHeads) {
-    StartHeads<kDType>(params, first, std::min(kFacHeads, group - first), heads[first / kFacHeads]);
+    StartHeads<kDType>(params, first, std::min(kFacHeads, group - first), dims,
+                       heads[first / kFacHeads]);
   }
   FacTileRows tile;
   tile.key_bytes = params.shape.key_bytes();
@@ -134,7 +148,8 @@ void Attend(const FacParams& params, const FacRows& rows, float* weights) {
     }
   }
   for (size_t first = 0; first < group; first += kFacHeads) {
-    FinishHeads<kDType>(params, first, std::min(kFacHeads, group - first), heads[first / kFacHeads],
+    FinishHeads<kDType>(params, first, std::min(kFacHeads, group - first), dims,
+                        heads[first / kFacHeads],
                         weights == nullptr ? nullptr : weights + first * rows.count, rows.count);
   }
 }

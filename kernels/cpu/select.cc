@@ -1,7 +1,9 @@
 #include "kernels/select.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -13,10 +15,10 @@
 #include "kernels/cpu/simd-inl.h"
 
 // Three passes, none of which sorts:
-//   1. The maxima of many small groups; their count-th largest (to 16 bits) is a
-//      floor below which no chosen token can lie.
-//   2. The tokens at or above the floor are kept: usually little more than count.
-//   3. Among those the exact count-th largest key, by bisection on its bits.
+//   1. The maxima of many small groups. A floor that as many of them reach as
+//      tokens are wanted is one below which no chosen token can lie.
+//   2. The tokens at or above the floor are kept: usually few more than wanted.
+//   3. Among those the exact wanted-th largest key, by bisection on its bits.
 
 HWY_BEFORE_NAMESPACE();
 namespace passband::kernels::HWY_NAMESPACE {
@@ -32,33 +34,72 @@ HWY_INLINE hn::Vec<I32> KeysOf(VF score) {
   return hn::And(hn::Add(bits, hn::Set(di, 1)), number);
 }
 
+HWY_INLINE hn::Vec<I32> LoadKeys(const uint32_t* keys) {
+  return hn::LoadU(I32(), reinterpret_cast<const int32_t*>(keys));
+}
+
 size_t CountAtLeast(const uint32_t* keys, size_t count, int32_t floor) {
   const I32 di;
   const size_t lanes = hn::Lanes(di);
   const auto below = hn::Set(di, floor - 1);
   auto found = hn::Zero(di);
+  auto also_found = hn::Zero(di);
   size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto key = hn::LoadU(di, reinterpret_cast<const int32_t*>(keys) + i);
-    found = hn::Sub(found, hn::VecFromMask(di, hn::Gt(key, below)));
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    found = hn::Sub(found, hn::VecFromMask(di, hn::Gt(LoadKeys(keys + i), below)));
+    also_found =
+        hn::Sub(also_found, hn::VecFromMask(di, hn::Gt(LoadKeys(keys + i + lanes), below)));
   }
-  size_t total = static_cast<size_t>(hn::GetLane(hn::SumOfLanes(di, found)));
-  for (; i < count; ++i) total += static_cast<int32_t>(keys[i]) >= floor ? 1 : 0;
-  return total;
+  for (; i < count; i += lanes) {
+    const auto enough = hn::And(hn::FirstN(di, count - i), hn::Gt(LoadKeys(keys + i), below));
+    found = hn::Sub(found, hn::VecFromMask(di, enough));
+  }
+  return static_cast<size_t>(hn::GetLane(hn::SumOfLanes(di, hn::Add(found, also_found))));
 }
 
-// The largest key with its low `ignored_bits` zero that at least `wanted` keys
-// reach; 0 when wanted is 0 or no such key is positive.
-int32_t FloorFor(const uint32_t* keys, size_t count, size_t wanted, int ignored_bits) {
-  int32_t floor = 0;
-  for (int bit = 30; bit >= ignored_bits; --bit) {
+// The bits that the smallest and the largest key share from the top, and the
+// highest in which they differ (-1: none).
+struct Prefix {
+  int32_t value = 0;
+  int bit = -1;
+};
+Prefix CommonPrefix(const uint32_t* keys, size_t count) {
+  const I32 di;
+  const size_t lanes = hn::Lanes(di);
+  auto least = hn::Set(di, static_cast<int32_t>(keys[0]));
+  auto most = least;
+  for (size_t i = 0; i < count; i += lanes) {
+    const auto here = hn::FirstN(di, count - i);
+    const auto key = hn::IfThenElse(here, LoadKeys(keys + i), least);
+    least = hn::Min(least, key);
+    most = hn::Max(most, key);
+  }
+  const int32_t low = hn::GetLane(hn::MinOfLanes(di, least));
+  const int32_t high = hn::GetLane(hn::MaxOfLanes(di, most));
+  if (low == high) return {low, -1};
+  const int bit = 31 - std::countl_zero(static_cast<uint32_t>(low ^ high));
+  return {static_cast<int32_t>(static_cast<uint32_t>(high) >> bit >> 1 << bit << 1), bit};
+}
+
+// A key that at least `wanted` of the keys reach, 0 < wanted <= count: the largest
+// such, unless one that no more than `enough` reach is found before. `reached` is
+// how many do.
+int32_t FloorFor(const uint32_t* keys, size_t count, size_t wanted, size_t enough,
+                 size_t& reached) {
+  const Prefix prefix = CommonPrefix(keys, count);
+  int32_t floor = prefix.value;
+  reached = count;
+  for (int bit = prefix.bit; bit >= 0 && reached > enough; --bit) {
     const int32_t higher = floor | (int32_t{1} << bit);
-    if (CountAtLeast(keys, count, higher) >= wanted) floor = higher;
+    const size_t reach_higher = CountAtLeast(keys, count, higher);
+    const bool up = reach_higher >= wanted;
+    floor = up ? higher : floor;
+    reached = up ? reach_higher : reached;
   }
   return floor;
 }
 
-// Maxima of `group` vectors at a time; scores.size() / group of them at least.
+// Maxima of `group` vectors at a time, lane by lane: their number is returned.
 size_t GroupMaxima(const float* scores, size_t count, size_t group, uint32_t* maxima) {
   const I32 di;
   const F32 d;
@@ -75,54 +116,86 @@ size_t GroupMaxima(const float* scores, size_t count, size_t group, uint32_t* ma
   return groups;
 }
 
-// Keeps keys and places of the scores whose key reaches `floor`.
-size_t KeepAtLeast(const float* scores, size_t count, int32_t floor, uint32_t* keys,
-                   uint32_t* places) {
+// One bit for each of eight scores: does its key exceed `below`?
+HWY_INLINE uint8_t EightAbove(const float* scores, hn::Vec<I32> below) {
   const F32 d;
-  const U32 du;
   const I32 di;
   const size_t lanes = hn::Lanes(d);
-  const auto below = hn::Set(di, floor - 1);
-  size_t kept = 0;
-  size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto key = KeysOf(hn::LoadU(d, scores + i));
-    const auto enough = hn::Gt(key, below);
-    if (hn::AllFalse(di, enough)) continue;
-    const auto mask = hn::RebindMask(du, enough);
-    const auto place = hn::Iota(du, static_cast<uint32_t>(i));
-    hn::CompressStore(hn::BitCast(du, key), mask, du, keys + kept);
-    kept += hn::CompressStore(place, mask, du, places + kept);
+  uint8_t bits = 0;
+  for (size_t i = 0; i < 8; i += lanes) {
+    uint8_t part[8];
+    hn::StoreMaskBits(di, hn::Gt(KeysOf(hn::LoadU(d, scores + i)), below), part);
+    bits = static_cast<uint8_t>(bits | part[0] << i);
   }
+  return bits;
+}
+
+// Sets bit i of `bits` when score i reaches `floor`.
+void MarkAtLeast(const float* scores, size_t count, int32_t floor, uint64_t* bits) {
+  const F32 d;
+  const auto below = hn::Set(I32(), floor - 1);
+  bits[count / 64] = 0;
+  auto* bytes = reinterpret_cast<uint8_t*>(bits);
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) bytes[i / 8] = EightAbove(scores + i, below);
   for (; i < count; ++i) {
-    const int32_t key = hn::GetLane(KeysOf(hn::Set(d, scores[i])));
-    keys[kept] = static_cast<uint32_t>(key);
-    places[kept] = static_cast<uint32_t>(i);
-    kept += key >= floor ? 1 : 0;
+    const bool marked = hn::GetLane(KeysOf(hn::Set(d, scores[i]))) >= floor;
+    bits[i / 64] |= static_cast<uint64_t>(marked) << (i % 64);
+  }
+}
+
+// Keys and places of the marked scores. Four are written at a time, needed or
+// not: a branch for each would be mispredicted about as often as one is found.
+size_t KeepMarked(const float* scores, size_t count, const uint64_t* bits, uint32_t* keys,
+                  uint32_t* places) {
+  const F32 d;
+  const I32 di;
+  const size_t lanes = hn::Lanes(d);
+  size_t kept = 0;
+  for (size_t word = 0; word * 64 < count; ++word) {
+    uint64_t left = bits[word];
+    const auto found = static_cast<size_t>(std::popcount(left));
+    for (size_t at = 0; at < found; at += 4) {
+      for (size_t k = 0; k < 4; ++k) {
+        places[kept + at + k] = static_cast<uint32_t>(word * 64 + (std::countr_zero(left) & 63));
+        left &= left - 1;
+      }
+    }
+    kept += found;
+  }
+  for (size_t i = 0; i < kept; ++i) {
+    std::memcpy(&keys[i], scores + places[i], sizeof(float));
+  }
+  for (size_t i = 0; i < kept; i += lanes) {
+    const auto key = KeysOf(hn::LoadU(d, reinterpret_cast<const float*>(keys) + i));
+    hn::StoreU(key, di, reinterpret_cast<int32_t*>(keys) + i);
   }
   return kept;
 }
 
 // Writes the places of the `wanted` best scores, in rising order. keys and
-// places have room for `count` and a vector more.
+// places have room for `count` and a vector more, bits for a bit each.
 void BestPlaces(const float* scores, size_t count, size_t wanted, uint32_t* keys, uint32_t* places,
-                uint32_t* best) {
+                uint64_t* bits, uint32_t* best) {
   const size_t lanes = hn::Lanes(F32());
   const size_t group = count / (2 * lanes * ((wanted + lanes - 1) / lanes));
+  size_t reached = 0;
   int32_t floor = 0;
   if (group >= 2) {
     const size_t groups = GroupMaxima(scores, count, group, keys);
-    floor = FloorFor(keys, groups, wanted, 15);
+    floor = FloorFor(keys, groups, wanted, wanted + wanted / 16, reached);
   }
-  const size_t kept = KeepAtLeast(scores, count, floor, keys, places);
-  const int32_t last = FloorFor(keys, kept, wanted, 0);
-  size_t equal_to_skip = CountAtLeast(keys, kept, last) - wanted;
+  MarkAtLeast(scores, count, floor, bits);
+  const size_t kept = KeepMarked(scores, count, bits, keys, places);
+  const int32_t last = FloorFor(keys, kept, wanted, wanted, reached);
+  // More than wanted only when several equal the last: the oldest are left out.
+  size_t surplus = reached - wanted;
   for (size_t i = 0, at = 0; at < wanted; ++i) {
     const auto key = static_cast<int32_t>(keys[i]);
-    const bool skip = key < last || (key == last && equal_to_skip > 0);
-    equal_to_skip -= key == last && skip ? 1 : 0;
+    const bool left_out = key == last && surplus > 0;
+    surplus -= left_out ? 1 : 0;
     best[at] = places[i];
-    at += skip ? 0 : 1;
+    at += key >= last && !left_out ? 1 : 0;
   }
 }
 
@@ -154,14 +227,15 @@ void SelectTokens(std::span<const float> scores, const SelectOptions& options,
   const size_t wanted = options.budget - sinks - recent;
   std::iota(selected.begin(), selected.begin() + options.sinks, 0U);
   if (wanted > 0) {
-    if (scratch.keys.size() < candidates + kSlack) scratch.keys.resize(candidates + kSlack);
-    if (scratch.candidates.size() < candidates + kSlack) {
+    if (scratch.keys.size() < candidates + kSlack) {
+      scratch.keys.resize(candidates + kSlack);
       scratch.candidates.resize(candidates + kSlack);
+      scratch.bits.resize(candidates / 64 + 1);
     }
     uint32_t* best = selected.data() + sinks;
     HWY_DYNAMIC_DISPATCH(BestPlaces)
     (scores.data() + sinks, candidates, wanted, scratch.keys.data(), scratch.candidates.data(),
-     best);
+     scratch.bits.data(), best);
     for (size_t i = 0; i < wanted; ++i) best[i] += options.sinks;
   }
   std::iota(selected.end() - options.recent, selected.end(),

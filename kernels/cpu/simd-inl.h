@@ -91,10 +91,26 @@ HWY_INLINE void LoadPair(const std::byte* from, VF& a, VF& b) {
   }
 }
 
-// Where element `i` of a pair load sits among its 2 * lanes floats.
+// 2 * Lanes(F32()) floats in their own order, to and from LoadPair's.
 template <DType kDType>
-constexpr size_t PairPosition(size_t i, size_t lanes) {
-  return kDType == DType::kBf16 ? (i % 2) * lanes + i / 2 : i;
+HWY_INLINE void SplitPair(const float* from, VF& a, VF& b) {
+  const F32 d;
+  if constexpr (kDType == DType::kBf16) {
+    hn::LoadInterleaved2(d, from, a, b);
+  } else {
+    a = hn::LoadU(d, from);
+    b = hn::LoadU(d, from + hn::Lanes(d));
+  }
+}
+template <DType kDType>
+HWY_INLINE void JoinPair(VF a, VF b, float* to) {
+  const F32 d;
+  if constexpr (kDType == DType::kBf16) {
+    hn::StoreInterleaved2(a, b, d, to);
+  } else {
+    hn::StoreU(a, d, to);
+    hn::StoreU(b, d, to + hn::Lanes(d));
+  }
 }
 
 }  // namespace passband::kernels::HWY_NAMESPACE

@@ -1,8 +1,8 @@
 #include "kernels/tip.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
-#include <cmath>
 
 #include "kernels/cpu/tip_kernels.h"
 
@@ -42,7 +42,7 @@ class PassQuery {
     }
   }
 
-  float log2_scale(size_t head) const { return is_int_ ? int_query_.log2_scale[head] : 1.0F; }
+  LogitRange range(size_t head) const { return is_int_ ? int_query_.range[head] : LogitRange(); }
 
  private:
   const SliceIndex& index_;
@@ -51,6 +51,12 @@ class PassQuery {
   FloatQuery float_query_;
 };
 
+// 2^exponent for an integer exponent <= 0; 0 below the normal floats.
+float PowerOfTwo(float exponent) {
+  const int biased = static_cast<int>(exponent) + 127;
+  return std::bit_cast<float>(biased > 0 ? static_cast<uint32_t>(biased) << 23 : 0U);
+}
+
 // Turns the blocks' exponents and sums of one head, [block][group], into the
 // factors that normalise its softmax, 1 / group of it.
 void Normalise(const BlockSum* sums, size_t blocks, size_t group, float* factors) {
@@ -58,11 +64,11 @@ void Normalise(const BlockSum* sums, size_t blocks, size_t group, float* factors
   for (size_t b = 1; b < blocks; ++b) top = std::max(top, sums[b * group].exponent);
   double total = 0;
   for (size_t b = 0; b < blocks; ++b) {
-    total += std::exp2(static_cast<double>(sums[b * group].exponent) - top) * sums[b * group].sum;
+    total += double{PowerOfTwo(sums[b * group].exponent - top)} * sums[b * group].sum;
   }
   const auto share = static_cast<float>(1.0 / (total * static_cast<double>(group)));
   for (size_t b = 0; b < blocks; ++b) {
-    factors[b * group] = std::ldexp(share, static_cast<int>(sums[b * group].exponent - top));
+    factors[b * group] = PowerOfTwo(sums[b * group].exponent - top) * share;
   }
 }
 
@@ -95,8 +101,8 @@ void TipScores(const SliceIndex& index, const float* queries, int group, float s
       query.Logits(b, (count + kTileTokens - 1) / kTileTokens, scratch.logits.data());
       for (size_t h = 0; h < pass_heads; ++h) {
         float* weights = scratch.weights.data() + (b * heads + first + h) * kBlockTokens;
-        scratch.sums[b * heads + first + h] = BlockWeights(scratch.logits.data() + h * kBlockTokens,
-                                                           count, query.log2_scale(h), weights);
+        scratch.sums[b * heads + first + h] =
+            BlockWeights(scratch.logits.data() + h * kBlockTokens, count, query.range(h), weights);
       }
     }
   }

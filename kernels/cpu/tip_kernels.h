@@ -15,6 +15,15 @@ inline constexpr size_t kHeadsPerPass = 4;
 inline constexpr size_t kBlockTiles = 32;
 inline constexpr size_t kBlockTokens = kBlockTiles * kTileTokens;
 
+// How one head's logits become weights: a logit times log2_scale is a log2. When
+// all logits are known to lie in [0, most], most > 0, and that is narrow enough for
+// float's exponents, no maximum needs to be looked for.
+struct LogitRange {
+  float log2_scale = 1.0F;
+  float most = 0.0F;
+};
+inline constexpr float kNarrowLog2 = 200.0F;
+
 // Sums of int8 * code wrap in 16 bits; a segment is a run of words whose sums
 // provably fit once `offset` (the most negative sum, negated) is added. One
 // segment is usual; the logits of several add up exactly in float (< 2^24).
@@ -33,8 +42,7 @@ struct IntQuery {
   size_t heads = 0;
   size_t segments = 0;
   std::array<IntSegment, kMaxSegments> segment = {};
-  // A logit times this is a log2 weight.
-  std::array<float, kHeadsPerPass> log2_scale = {};
+  std::array<LogitRange, kHeadsPerPass> range = {};
 };
 
 // Up to kHeadsPerPass query heads as float, times scale * log2(e):
@@ -54,10 +62,10 @@ void IntLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size
 void FloatLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t components,
                  size_t tile_count, const FloatQuery& query, float* logits);
 
-// weights[t] = 2^(logits[t] * log2_scale - exponent), where the integer exponent
-// is near the block's largest: a power of two, so equal logits keep equal
-// weights whatever their block. Reads up to a vector past `count`.
-BlockSum BlockWeights(const float* logits, size_t count, float log2_scale, float* weights);
+// weights[t] = 2^(logits[t] * log2_scale - exponent), where the exponent is an
+// integer: a power of two between blocks, so equal logits keep equal weights.
+// Reads up to a vector past `count`.
+BlockSum BlockWeights(const float* logits, size_t count, const LogitRange& range, float* weights);
 
 // scores[t] = sum_h factors[h] * weights[h * kBlockTokens + t]
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,

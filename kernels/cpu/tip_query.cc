@@ -14,10 +14,14 @@ constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr int kQueryLevels = 127;
 constexpr float kMaxLog2 = 0x1p20F;  // keeps rounding by kRoundMagic exact
 
-int DimOf(const SliceSpec& spec, size_t component) {
+// The components of one head's query, in component order.
+void GatherComponents(const SliceSpec& spec, const float* query, float* components) {
   const size_t chunks = spec.chunks.size();
-  const ChunkDims dims = DimsOfChunk(spec.shape, spec.chunks[component % chunks]);
-  return component < chunks ? dims.first : dims.second;
+  for (size_t i = 0; i < chunks; ++i) {
+    const ChunkDims dims = DimsOfChunk(spec.shape, spec.chunks[i]);
+    components[i] = query[dims.first];
+    components[chunks + i] = query[dims.second];
+  }
 }
 
 // How one word's codes come apart: `splits` query vectors a word, the byte pair
@@ -45,18 +49,23 @@ Unpacking UnpackingOf(SliceEncoding encoding) {
 float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* levels) {
   const size_t components = static_cast<size_t>(spec.components());
   float product[kMaxComponents];
+  GatherComponents(spec, query, product);
+  const float unit = StepOf(spec.encoding);
   float largest = 0;
   for (size_t j = 0; j < components; ++j) {
-    product[j] = query[DimOf(spec, j)] * scale * (spec.deviation[j] * StepOf(spec.encoding));
+    product[j] = product[j] * scale * (spec.deviation[j] * unit);
     largest = std::max(largest, std::fabs(product[j]));
   }
   const float step = largest / kQueryLevels;
-  const bool usable = step >= FLT_MIN && std::isfinite(step);
-  for (size_t j = 0; j < components; ++j) {
-    const bool number = usable && !std::isnan(product[j]);
-    levels[j] = number ? static_cast<int>(std::nearbyint(product[j] / step)) : 0;
+  if (!(step >= FLT_MIN && step <= FLT_MAX)) {
+    std::fill_n(levels, components, 0);
+    return 0.0F;
   }
-  return usable ? step : 0.0F;
+  for (size_t j = 0; j < components; ++j) {
+    const float number = product[j] == product[j] ? product[j] : 0.0F;
+    levels[j] = static_cast<int>(std::nearbyint(number / step));
+  }
+  return step;
 }
 
 void AddWord(const int (*levels)[kMaxComponents], size_t word, const Unpacking& unpacking,
@@ -104,7 +113,10 @@ IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads,
   const float most = kMaxLog2 / (top * static_cast<float>(std::max(spec.components(), 1)));
   for (size_t h = 0; h < heads; ++h) {
     const float step = RoundQuery(spec, queries + h * spec.shape.head_dim, scale, levels[h]);
-    result.log2_scale[h] = std::min(step * kLog2E, most);
+    result.range[h].log2_scale = std::min(step * kLog2E, most);
+    int span = 0;
+    for (const int level : levels[h]) span += std::abs(level);
+    result.range[h].most = static_cast<float>(span * (LevelsOf(spec.encoding) - 1));
   }
   for (size_t w = 0; w < words; ++w) {
     for (size_t k = 0; k < unpacking.splits; ++k) {
@@ -123,12 +135,11 @@ IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads,
 
 FloatQuery MakeFloatQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
                           float* values) {
-  for (size_t j = 0; j < static_cast<size_t>(spec.components()); ++j) {
-    const int dim = DimOf(spec, j);
-    for (size_t h = 0; h < heads; ++h) {
-      values[j * heads + h] =
-          queries[h * spec.shape.head_dim + static_cast<size_t>(dim)] * scale * kLog2E;
-    }
+  const size_t components = static_cast<size_t>(spec.components());
+  float gathered[kMaxComponents];
+  for (size_t h = 0; h < heads; ++h) {
+    GatherComponents(spec, queries + h * spec.shape.head_dim, gathered);
+    for (size_t j = 0; j < components; ++j) values[j * heads + h] = gathered[j] * scale * kLog2E;
   }
   return {values, heads};
 }

@@ -32,38 +32,58 @@ float LargestLogit(const float* logits, size_t count) {
   return hn::GetLane(hn::MaxOfLanes(d, all));
 }
 
-BlockSum BlockWeightsTarget(const float* logits, size_t count, float log2_scale, float* weights) {
+// The constants of one block's 2^(logit * scale - exponent).
+struct Weigher {
+  VF scale;
+  VF magic;  // less the exponent, which rounding to an integer then takes off
+  VF least;  // logits below this count as this
+};
+
+template <bool kClamp>
+HWY_INLINE VF Weigh(const Weigher& w, VF logit) {
+  if constexpr (kClamp) logit = hn::Max(logit, w.least);
+  const VF shifted = hn::MulAdd(logit, w.scale, w.magic);
+  const VF n = hn::Sub(shifted, w.magic);
+  return Exp2Parts(hn::MulSub(logit, w.scale, n), shifted);
+}
+
+// Returns the weights' sum.
+template <bool kClamp>
+HWY_INLINE float WeighAll(const Weigher& w, const float* logits, size_t count, float* weights) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
-  const float largest = LargestLogit(logits, count);
-  // Rounds as the loop does; subtracting an integer from the magic is exact.
-  const float exponent = (largest * log2_scale + kRoundMagic) - kRoundMagic;
-  const VF magic = hn::Set(d, kRoundMagic - exponent);
-  const VF scale = hn::Set(d, log2_scale);
-  const VF least = hn::Set(d, largest - 120.0F / log2_scale);
-  VF sum[2] = {hn::Zero(d), hn::Zero(d)};
-  const auto weigh = [&](VF logit) HWY_ATTR {
-    logit = hn::Max(logit, least);
-    const VF shifted = hn::MulAdd(logit, scale, magic);
-    const VF n = hn::Sub(shifted, magic);
-    return Exp2Parts(hn::MulSub(logit, scale, n), shifted);
-  };
+  VF sum = hn::Zero(d);
+  VF other_sum = hn::Zero(d);
   size_t i = 0;
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    const VF a = weigh(hn::LoadU(d, logits + i));
-    const VF b = weigh(hn::LoadU(d, logits + i + lanes));
+    const VF a = Weigh<kClamp>(w, hn::LoadU(d, logits + i));
+    const VF b = Weigh<kClamp>(w, hn::LoadU(d, logits + i + lanes));
     hn::StoreU(a, d, weights + i);
     hn::StoreU(b, d, weights + i + lanes);
-    sum[0] = hn::Add(sum[0], a);
-    sum[1] = hn::Add(sum[1], b);
+    sum = hn::Add(sum, a);
+    other_sum = hn::Add(other_sum, b);
   }
   for (; i < count; i += lanes) {
     const auto mask = hn::FirstN(d, count - i);
-    const VF a = hn::IfThenElseZero(mask, weigh(hn::LoadU(d, logits + i)));
+    const VF a = hn::IfThenElseZero(mask, Weigh<kClamp>(w, hn::LoadU(d, logits + i)));
     hn::StoreU(a, d, weights + i);
-    sum[0] = hn::Add(sum[0], a);
+    sum = hn::Add(sum, a);
   }
-  return {exponent, hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1])))};
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, other_sum)));
+}
+
+BlockSum BlockWeightsTarget(const float* logits, size_t count, const LogitRange& range,
+                            float* weights) {
+  const F32 d;
+  const bool narrow = range.most > 0 && range.most * range.log2_scale <= kNarrowLog2;
+  const float centre = narrow ? range.most / 2 : LargestLogit(logits, count);
+  // Subtracting an integer from the magic is exact.
+  const float exponent = (centre * range.log2_scale + kRoundMagic) - kRoundMagic;
+  const Weigher w = {hn::Set(d, range.log2_scale), hn::Set(d, kRoundMagic - exponent),
+                     hn::Set(d, centre - 120.0F / range.log2_scale)};
+  const float sum = narrow ? WeighAll<false>(w, logits, count, weights)
+                           : WeighAll<true>(w, logits, count, weights);
+  return {exponent, sum};
 }
 
 void CombineHeadsTarget(const float* weights, const float* factors, size_t heads, size_t count,
@@ -98,8 +118,8 @@ HWY_EXPORT(BlockWeightsTarget);
 HWY_EXPORT(CombineHeadsTarget);
 }  // namespace
 
-BlockSum BlockWeights(const float* logits, size_t count, float log2_scale, float* weights) {
-  return HWY_DYNAMIC_DISPATCH(BlockWeightsTarget)(logits, count, log2_scale, weights);
+BlockSum BlockWeights(const float* logits, size_t count, const LogitRange& range, float* weights) {
+  return HWY_DYNAMIC_DISPATCH(BlockWeightsTarget)(logits, count, range, weights);
 }
 
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,
