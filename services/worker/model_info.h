@@ -1,4 +1,6 @@
 // ModelInfoOf: a loaded checkpoint, as the service and the engine know it.
+//
+// Threads  a pure function.
 #pragma once
 
 #include "llama/model.h"
