@@ -65,8 +65,8 @@ void PointAtRows(const FacRows& rows, size_t begin, const HeadShape& shape, FacT
   for (size_t r = 0; r < tile.count; ++r) {
     tile.key[r] = rows.at(begin + r, shape.row_bytes());
     tile.value[r] = tile.key[r] + shape.key_bytes();
-    const size_t ahead = begin + kFacTile + r;
-    tile.next[r] = ahead < rows.count ? rows.at(ahead, shape.row_bytes()) : tile.key[r];
+    const size_t ahead = begin + kFacAhead + r;
+    tile.ahead[r] = ahead < rows.count ? rows.at(ahead, shape.row_bytes()) : tile.key[r];
   }
 }
 
@@ -78,7 +78,7 @@ void CopyRows(const FacRows& rows, size_t begin, const HeadShape& shape, size_t 
     std::byte* copy = copies + r * 2 * padded_bytes;
     std::memcpy(copy, row, shape.key_bytes());
     std::memcpy(copy + padded_bytes, row + shape.key_bytes(), shape.key_bytes());
-    tile.key[r] = tile.next[r] = copy;
+    tile.key[r] = tile.ahead[r] = copy;
     tile.value[r] = copy + padded_bytes;
   }
 }
@@ -131,6 +131,9 @@ void Attend(const FacParams& params, const FacRows& rows, float* weights) {
   for (size_t first = 0; first < group; first += kFacHeads) {
     StartHeads<kDType>(params, first, std::min(kFacHeads, group - first), dims,
                        heads[first / kFacHeads]);
+  }
+  for (size_t r = 0; r < std::min(kFacAhead, rows.count); ++r) {
+    PrefetchToL2(rows.at(r, params.shape.row_bytes()), params.shape.row_bytes());
   }
   FacTileRows tile;
   tile.key_bytes = params.shape.key_bytes();

@@ -1,7 +1,6 @@
 // One tile of attention: 32 rows, up to four query heads. First all scores (K is
 // read once for the four), then a step of the online softmax, then all weighted
 // sums (V is read once). Included once per target.
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstddef>
@@ -15,6 +14,7 @@
 namespace passband::kernels {
 
 inline constexpr size_t kFacTile = 32;
+inline constexpr size_t kFacAhead = 64;     // rows from prefetch to use: 2 us of work
 inline constexpr size_t kFacHeads = 4;      // query heads that share a load
 inline constexpr size_t kFacDimBlock = 16;  // dims are padded to a multiple of this
 
@@ -22,10 +22,17 @@ inline constexpr size_t kFacDimBlock = 16;  // dims are padded to a multiple of 
 struct FacTileRows {
   const std::byte* key[kFacTile];
   const std::byte* value[kFacTile];
-  const std::byte* next[kFacTile];  // keys of the next tile, to prefetch
+  const std::byte* ahead[kFacTile];  // keys of a later tile, to prefetch; values follow them
   size_t count = 0;
   size_t key_bytes = 0;
 };
+
+// Into the L2 cache: a tile and what is to follow it are more than L1 holds, and
+// to wait for memory L1 has too few slots (full attention takes twice as long).
+// Always inlined: GCC takes a function that only prefetches for one without effect.
+HWY_INLINE void PrefetchToL2(const std::byte* from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
 
 }  // namespace passband::kernels
 #endif  // PASSBAND_KERNELS_CPU_FAC_TILE_ONCE_
@@ -108,16 +115,12 @@ HWY_INLINE void ScoreRows(const FacTileRows& rows, size_t row, size_t dims, FacH
   }
 }
 
-HWY_INLINE void PrefetchBytes(const std::byte* from, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += 64) hwy::Prefetch(from + at);
-}
-
 template <DType kDType, size_t kHeads>
 HWY_INLINE void ScoreTile(const FacTileRows& rows, size_t dims, FacHeads& heads) {
   size_t row = 0;
   for (; row + 2 <= rows.count; row += 2) {
-    PrefetchBytes(rows.value[row], rows.key_bytes);
-    PrefetchBytes(rows.value[row + 1], rows.key_bytes);
+    PrefetchToL2(rows.ahead[row], rows.key_bytes);
+    PrefetchToL2(rows.ahead[row + 1], rows.key_bytes);
     ScoreRows<kDType, kHeads, 2>(rows, row, dims, heads);
   }
   if (row < rows.count) ScoreRows<kDType, kHeads, 1>(rows, row, dims, heads);
@@ -183,7 +186,7 @@ HWY_INLINE void AddValues(const FacTileRows& rows, size_t dims, FacHeads& heads)
       VF va;
       VF vb;
       LoadPair<kDType>(rows.value[r] + i * DTypeBytes(kDType), va, vb);
-      if (prefetch) hwy::Prefetch(rows.next[r] + i * DTypeBytes(kDType));
+      if (prefetch) PrefetchToL2(rows.ahead[r] + rows.key_bytes + i * DTypeBytes(kDType), 1);
 #pragma GCC unroll 4
       for (size_t h = 0; h < kHeads; ++h) {
         const VF weight = hn::Set(d, heads.weight[r][h]);
