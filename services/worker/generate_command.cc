@@ -204,6 +204,10 @@ void CheckUsage(GenerateFlags& flags) {
   if (flags.prompts.empty() && flags.prompt_files.empty()) {
     throw CLI::ValidationError("generate", "give --prompt or --prompt-file");
   }
+  if (flags.keep_sequence && flags.service.server.empty()) {
+    throw CLI::ValidationError("--keep-sequence", "needs --server: the store of this process ends "
+                                                  "with it");
+  }
   flags.settings.full = flags.method == "full";
   flags.settings.sparse_suffix = flags.suffix == "sparse";
   flags.settings.share_prefix = !flags.no_prefix;

@@ -84,6 +84,7 @@ TEST(WorkerProgram, WrongUsageExitsWithTwo) {
       {WithModel("generate", "--method full"), "--prompt"},
       {WithModel("generate", "--method full --prompt x --budget 60"), "4 sinks + 64 recent"},
       {WithModel("generate", "--method guess --prompt x"), "guess"},
+      {WithModel("generate", "--method full --prompt x --keep-sequence"), "--server"},
       {WithModel("generate", "--method full --prompt x --embedded lots"), "lots"},
       {WithModel("generate", "--method full --prompt x --temperature -1"), "-1"},
       {WithModel("eval", "--method stream --text " + kText + " --budget 67"), "budget 67"},
