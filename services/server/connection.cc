@@ -1,5 +1,6 @@
 #include "services/server/connection.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -18,6 +19,7 @@ Status Connection::Connect(const std::shared_ptr<transport::UcxWorker>& worker,
   auto endpoint = transport::UcxEndpoint::Connect(worker, address, std::move(on_lost));
   if (!endpoint.ok()) return endpoint.status();
   endpoint_ = *std::move(endpoint);
+  address_.assign(address.begin(), address.end());
   counters_.connections[Index(transport_)].Add();
   LearnTransport();
   return OkStatus();
@@ -28,6 +30,10 @@ void Connection::Close() {
   counters_.connections[Index(transport_)].Subtract();
   // Moved out first: what is in flight may end inside its destructor and look at us.
   const auto endpoint = std::move(endpoint_);
+}
+
+bool Connection::LeadsTo(std::span<const std::byte> address) const {
+  return open() && std::equal(address.begin(), address.end(), address_.begin(), address_.end());
 }
 
 void Connection::LearnTransport() {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -34,6 +35,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Ends what is in flight. Idempotent.
   void Close();
   bool open() const { return endpoint_ != nullptr; }
+  // Whether it is open and leads to the worker with this address.
+  bool LeadsTo(std::span<const std::byte> address) const;
 
   Session& session() const { return *session_; }
   Transport transport() const { return transport_; }
@@ -61,6 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   const std::shared_ptr<Session> session_;
   ThreadCounters& counters_;
+  std::vector<std::byte> address_;
   std::unique_ptr<transport::UcxEndpoint> endpoint_;
   Transport transport_ = Transport::kUnknown;
   uint32_t outstanding_ = 0;

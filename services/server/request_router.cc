@@ -12,6 +12,8 @@ constexpr MessageType kRequests[] = {MessageType::kHello,  MessageType::kFetch,
                                      MessageType::kAppend, MessageType::kSlices,
                                      MessageType::kRead,   MessageType::kBye};
 constexpr std::chrono::milliseconds kRetryAfter{5};
+// Answers, errors included, that one peer may leave untaken; beyond, it gets none.
+constexpr uint32_t kMaxPendingSends = 1024;
 
 Method MethodOf(MessageType type) {
   switch (type) {
@@ -55,7 +57,7 @@ void RequestRouter::OnMessage(Type type, Message& message) {
   // Shared: it may be closed, and leave the map, while we serve it.
   const std::shared_ptr<Connection> connection = found->second;
   // A sender that takes no answers gets none, or they would pile up.
-  if (connection->sends() > 2 * limits_.max_outstanding) {
+  if (connection->sends() > kMaxPendingSends) {
     return Drop(message, TransportError::kStuckPeer);
   }
   Status refused = Prove(*connection, *header, message);
@@ -148,25 +150,36 @@ void RequestRouter::OnHello(const transport::RequestHeader& header, Message& mes
   if (!session.ok()) return;
   const auto hello = transport::ParseHello(message.header(), message.data());
   if (!hello.ok()) return Drop(message, TransportError::kMalformed);
-  const auto worker = worker_.lock();
-  const auto connection = std::make_shared<Connection>(*session, counters_);
-  const Status connected = connection->Connect(
-      worker, hello->worker_address,
-      [this, weak = std::weak_ptr<Connection>(connection)](Status why) {
-        lost_.emplace_back(weak, std::move(why));
-      });
-  if (!connected.ok()) {
-    log::Warn("data_connection_failed", {{"session", Hex(header.session)}, {"why", connected}});
-    return Drop(message, TransportError::kConnectFailed);
-  }
+  const auto connection = ConnectTo(*session, hello->worker_address, message);
+  if (connection == nullptr) return;
   sessions_.Touch(**session);
-  const auto previous = std::exchange(connections_[header.session], connection);
-  if (previous != nullptr) previous->Close();
   if (!admitting_) {
     return SendError(*connection, header, Error(StatusCode::kUnavailable, "the server is stopping"),
                      arrival);
   }
   SendHelloAck(connection, header);
+}
+
+std::shared_ptr<Connection> RequestRouter::ConnectTo(const std::shared_ptr<Session>& session,
+                                                     std::span<const std::byte> address,
+                                                     Message& message) {
+  std::shared_ptr<Connection>& current = connections_[session->id()];
+  // A second endpoint to the same worker would share its fate with the first.
+  if (current != nullptr && current->LeadsTo(address)) return current;
+  const auto connection = std::make_shared<Connection>(session, counters_);
+  const Status connected = connection->Connect(
+      worker_.lock(), address, [this, weak = std::weak_ptr<Connection>(connection)](Status why) {
+        lost_.emplace_back(weak, std::move(why));
+      });
+  if (!connected.ok()) {
+    log::Warn("data_connection_failed", {{"session", Hex(session->id())}, {"why", connected}});
+    if (current == nullptr) connections_.erase(session->id());
+    Drop(message, TransportError::kConnectFailed);
+    return nullptr;
+  }
+  const auto previous = std::exchange(current, connection);
+  if (previous != nullptr) previous->Close();
+  return connection;
 }
 
 void RequestRouter::SendHelloAck(const std::shared_ptr<Connection>& connection,

@@ -66,6 +66,9 @@ class RequestRouter {
   void OnBye(uint64_t session);
   StatusOr<std::shared_ptr<Session>> ProveHello(const transport::RequestHeader& header,
                                                 Message& message);
+  // The connection to the HELLO's worker; null (and dropped) when it cannot be made.
+  std::shared_ptr<Connection> ConnectTo(const std::shared_ptr<Session>& session,
+                                        std::span<const std::byte> address, Message& message);
   void SendHelloAck(const std::shared_ptr<Connection>& connection,
                     const transport::RequestHeader& header);
   Status Prove(const Connection& connection, const transport::RequestHeader& header,

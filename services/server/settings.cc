@@ -66,9 +66,9 @@ const Choice kChoices[] = {
     {"--staging", "PASSBAND_STAGING", &Texts::staging, "64MiB", "SIZE", kMemory,
      "RAM for replies under way, for each data thread"},
     {"--huge-pages", "PASSBAND_HUGE_PAGES", &Texts::huge_pages, "true", "BOOL", kMemory,
-     "Use huge pages where the kernel has them: about 30 % faster fetches"},
+     "Use huge pages where the kernel has them: about 30 % faster fetches. On by default"},
     {"--lock-memory", "PASSBAND_LOCK_MEMORY", &Texts::lock_memory, "false", "BOOL", kMemory,
-     "Never swap it (mlock); needs a locked-memory limit above --ram"},
+     "Never swap it (mlock); needs a locked-memory limit above --ram. Off by default"},
     {"--data-threads", "PASSBAND_DATA_THREADS", &Texts::data_threads, "1", "COUNT", kLimits,
      "Threads that serve rows; each is good for about 8 GB/s and takes one core when busy"},
     {"--lease", "PASSBAND_LEASE", &Texts::lease, "30s", "TIME", kLimits,
@@ -95,9 +95,12 @@ void AddChoices(CLI::App& app, Texts& texts) {
             ->envname(choice.environment)
             ->type_name(choice.type)
             ->group(choice.group);
-    if (*choice.fallback != '\0') option->default_str(choice.fallback);
-    // A bare flag turns it on.
-    if (std::string(choice.type) == "BOOL") option->expected(0, 1)->default_str(choice.fallback);
+    if (std::string(choice.type) == "BOOL") {
+      // Bare, it turns on: a default_str would be taken for the value that is missing.
+      option->expected(0, 1);
+    } else if (*choice.fallback != '\0') {
+      option->default_str(choice.fallback);
+    }
   }
 }
 

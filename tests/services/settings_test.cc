@@ -1,0 +1,109 @@
+// Goal: settings come from file, environment and flags; everything wrong is told at once.
+#include "services/server/settings.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace passband::server {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+StatusOr<Settings> Load(std::vector<const char*> flags) {
+  flags.insert(flags.begin(), "passband-server");
+  return LoadSettings(static_cast<int>(flags.size()), flags.data());
+}
+
+std::string Faults(const std::vector<const char*>& flags) {
+  const auto settings = Load(flags);
+  EXPECT_EQ(settings.status().code(), StatusCode::kInvalidArgument);
+  return Message(settings.status());
+}
+
+TEST(SettingsTest, DefaultsAreTheDocumentedOnes) {
+  const auto settings = Load({});
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->host, "127.0.0.1");
+  EXPECT_EQ(settings->control_port, 50061);
+  EXPECT_EQ(settings->data_port, 50062);
+  EXPECT_EQ(settings->http_port, 9461);
+  EXPECT_EQ(settings->ram_bytes, 4 * kGiB);
+  EXPECT_EQ(settings->data_threads, 1U);
+  EXPECT_EQ(settings->lease, std::chrono::seconds(30));
+  EXPECT_TRUE(settings->huge_pages);
+  EXPECT_FALSE(settings->lock_memory);
+}
+
+TEST(SettingsTest, FlagsAreRead) {
+  const auto settings = Load({"--ram=8GiB", "--control-port", "0", "--lease", "5s",
+                              "--huge-pages=false", "--lock-memory", "--data-threads=3"});
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->ram_bytes, 8 * kGiB);
+  EXPECT_EQ(settings->control_port, 0);
+  EXPECT_EQ(settings->lease, std::chrono::seconds(5));
+  EXPECT_FALSE(settings->huge_pages);
+  EXPECT_TRUE(settings->lock_memory);
+  EXPECT_EQ(settings->data_threads, 3U);
+}
+
+TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
+  const std::string path = ::testing::TempDir() + "/server.yaml";
+  std::ofstream(path) << "ram: 1GiB\nmax-sessions: 5\nmax-sequences: 6\n";
+  setenv("PASSBAND_MAX_SESSIONS", "50", 1);
+  setenv("PASSBAND_MAX_SEQUENCES", "60", 1);
+  const auto settings = Load({"--config", path.c_str(), "--max-sequences=600"});
+  unsetenv("PASSBAND_MAX_SESSIONS");
+  unsetenv("PASSBAND_MAX_SEQUENCES");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->ram_bytes, kGiB);
+  EXPECT_EQ(settings->max_sessions, 50U);
+  EXPECT_EQ(settings->max_sequences, 600U);
+}
+
+TEST(SettingsTest, UnknownKeyOfTheFileIsRefusedWithTheNearest) {
+  const std::string path = ::testing::TempDir() + "/unknown.yaml";
+  std::ofstream(path) << "data-prot: 2\n";
+  EXPECT_THAT(Faults({"--config", path.c_str()}), AllOf(HasSubstr("data-prot"),
+                                                        HasSubstr("data-port")));
+}
+
+TEST(SettingsTest, UnknownFlagIsRefused) { EXPECT_THAT(Faults({"--rma=1GiB"}), HasSubstr("rma")); }
+
+TEST(SettingsTest, AllFaultsAreToldAtOnce) {
+  const std::string faults =
+      Faults({"--ram=lots", "--control-port=70000", "--data-threads=0", "--lease=30",
+              "--log-level=loud", "--huge-pages=maybe", "--max-sessions=-1", "--http-port=x"});
+  for (const char* part : {"--ram", "--control-port", "--data-threads", "--lease", "--log-level",
+                           "--huge-pages", "--max-sessions", "--http-port"}) {
+    EXPECT_THAT(faults, HasSubstr(part));
+  }
+  EXPECT_EQ(std::count(faults.begin(), faults.end(), '\n'), 7);
+}
+
+TEST(SettingsTest, BadSizesNameAnExample) {
+  for (const char* ram : {"--ram=", "--ram=-1GiB", "--ram=1XB", "--ram=0", "--ram=99999999999TiB"}) {
+    EXPECT_THAT(Faults({ram}), HasSubstr("--ram")) << ram;
+  }
+}
+
+TEST(SettingsTest, PortsThatCollideAreRefused) {
+  EXPECT_THAT(Faults({"--data-threads=4", "--data-port=50058"}), HasSubstr("--control-port"));
+  EXPECT_THAT(Faults({"--http-port=50061"}), HasSubstr("--http-port"));
+  EXPECT_THAT(Faults({"--data-port=65535", "--data-threads=2"}), HasSubstr("65534"));
+  EXPECT_TRUE(Load({"--control-port=0", "--http-port=0", "--data-port=0"}).ok());
+}
+
+TEST(SettingsTest, HelpAndVersionEndWithSuccess) {
+  EXPECT_EQ(Load({"--help"}).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(Load({"--version"}).status().code(), StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace passband::server
