@@ -99,48 +99,55 @@ int32_t FloorFor(const uint32_t* keys, size_t count, size_t wanted, size_t enoug
   return floor;
 }
 
-// Maxima of `group` vectors at a time, lane by lane: their number is returned.
+// Keys of the maxima of `group` vectors at a time, lane by lane: their number is
+// returned. A lane of no numbers has key 0.
 size_t GroupMaxima(const float* scores, size_t count, size_t group, uint32_t* maxima) {
   const I32 di;
   const F32 d;
   const size_t lanes = hn::Lanes(d);
+  const VF none = hn::Set(d, -1.0F);
   size_t groups = 0;
   size_t i = 0;
   for (; i + group * lanes <= count; groups += lanes) {
-    auto most = hn::Zero(di);
+    VF most = none;
     for (size_t k = 0; k < group; ++k, i += lanes) {
-      most = hn::Max(most, KeysOf(hn::LoadU(d, scores + i)));
+      const VF score = hn::LoadU(d, scores + i);
+      most = hn::IfThenElse(hn::Gt(score, most), score, most);  // false for NaN
     }
-    hn::StoreU(most, di, reinterpret_cast<int32_t*>(maxima) + groups);
+    const auto found = hn::BitCast(di, hn::VecFromMask(d, hn::Ge(most, hn::Zero(d))));
+    hn::StoreU(hn::And(KeysOf(most), found), di, reinterpret_cast<int32_t*>(maxima) + groups);
   }
   return groups;
 }
 
-// One bit for each of eight scores: does its key exceed `below`?
-HWY_INLINE uint8_t EightAbove(const float* scores, hn::Vec<I32> below) {
+// One bit for each of eight scores: is it a number, and at least `least`?
+HWY_INLINE uint8_t EightAtLeast(const float* scores, VF least) {
   const F32 d;
-  const I32 di;
   const size_t lanes = hn::Lanes(d);
   uint8_t bits = 0;
   for (size_t i = 0; i < 8; i += lanes) {
     uint8_t part[8];
-    hn::StoreMaskBits(di, hn::Gt(KeysOf(hn::LoadU(d, scores + i)), below), part);
+    hn::StoreMaskBits(d, hn::Ge(hn::LoadU(d, scores + i), least), part);
     bits = static_cast<uint8_t>(bits | part[0] << i);
   }
   return bits;
 }
 
-// Sets bit i of `bits` when score i reaches `floor`.
+// Sets bit i of `bits` when the key of score i reaches `floor`.
 void MarkAtLeast(const float* scores, size_t count, int32_t floor, uint64_t* bits) {
   const F32 d;
-  const auto below = hn::Set(I32(), floor - 1);
-  bits[count / 64] = 0;
+  const size_t words = count / 64 + 1;
+  std::fill_n(bits, words, floor == 0 ? ~uint64_t{0} : uint64_t{0});
+  bits[words - 1] &= (uint64_t{1} << (count % 64)) - 1;
+  if (floor == 0) return;
+  // Key 1 is the least number there is.
+  const float least =
+      floor == 1 ? -std::numeric_limits<float>::infinity() : std::bit_cast<float>(floor - 1);
   auto* bytes = reinterpret_cast<uint8_t*>(bits);
   size_t i = 0;
-  for (; i + 8 <= count; i += 8) bytes[i / 8] = EightAbove(scores + i, below);
+  for (; i + 8 <= count; i += 8) bytes[i / 8] = EightAtLeast(scores + i, hn::Set(d, least));
   for (; i < count; ++i) {
-    const bool marked = hn::GetLane(KeysOf(hn::Set(d, scores[i]))) >= floor;
-    bits[i / 64] |= static_cast<uint64_t>(marked) << (i % 64);
+    bits[i / 64] |= static_cast<uint64_t>(scores[i] >= least) << (i % 64);
   }
 }
 

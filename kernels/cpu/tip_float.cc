@@ -53,7 +53,7 @@ HWY_INLINE void AddComponent(hn::Vec<U32> words, const float* query, VF (&even)[
 
 HWY_INLINE VF ClampLogit(VF logit) {
   const F32 d;
-  const VF most = hn::Set(d, 0x1p20F);
+  const VF most = hn::Set(d, kMaxLog2);
   const VF number = hn::IfThenElse(hn::Eq(logit, logit), logit, hn::Neg(most));
   return hn::Min(hn::Max(number, hn::Neg(most)), most);
 }
@@ -89,6 +89,7 @@ template <SliceEncoding kEncoding, size_t kHeads>
 void ScoreBlock(const TileWord* tiles, size_t words, size_t components, size_t tile_count,
                 const float* query, float* logits) {
   for (size_t tile = 0; tile < tile_count; ++tile) {
+    PrefetchTiles(tiles + tile * words, words, 1);
     ScoreTile<kEncoding, kHeads>(tiles + tile * words, components, query,
                                  logits + tile * kTileTokens);
   }

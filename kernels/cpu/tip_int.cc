@@ -118,6 +118,7 @@ void ScoreBlock(const TileWord* tiles, size_t words, size_t tile_count, const In
                 float* logits) {
   size_t tile = 0;
   for (; tile + 2 <= tile_count; tile += 2) {
+    PrefetchTiles(tiles + tile * words, words, 2);
     ScoreTiles<kBits, kSplits, kPasses, kHeads, 2>(tiles + tile * words, words, query,
                                                    logits + tile * kTileTokens);
   }

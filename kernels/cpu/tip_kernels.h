@@ -23,6 +23,8 @@ struct LogitRange {
   float most = 0.0F;
 };
 inline constexpr float kNarrowLog2 = 200.0F;
+// Logits are kept within this, in log2, so that adding a large constant rounds them.
+inline constexpr float kMaxLog2 = 0x1p18F;
 
 // Sums of int8 * code wrap in 16 bits; a segment is a run of words whose sums
 // provably fit once `offset` (the most negative sum, negated) is added. One
@@ -32,7 +34,7 @@ struct IntSegment {
   size_t word_end = 0;
   std::array<uint16_t, kHeadsPerPass> offset = {};
 };
-inline constexpr size_t kMaxSegments = 10;
+inline constexpr size_t kMaxSegments = 16;  // each but the last more than half of what always fits
 
 // Up to kHeadsPerPass query heads, rounded to int8. The vector that meets code
 // vector k of word w for head h is query[(w * splits + k) * heads + h], its
@@ -58,7 +60,7 @@ void IntLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size
                const IntQuery& query, float* logits);
 
 // logits[h * kBlockTokens + t] = sum_j q[h][j] * component[t][j], clamped to
-// +-2^20; NaN becomes -2^20.
+// +-kMaxLog2; NaN becomes -kMaxLog2.
 void FloatLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t components,
                  size_t tile_count, const FloatQuery& query, float* logits);
 
@@ -70,6 +72,16 @@ BlockSum BlockWeights(const float* logits, size_t count, const LogitRange& range
 // scores[t] = sum_h factors[h] * weights[h * kBlockTokens + t]
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,
                   float* scores);
+
+// Asks for what lies 4 KiB after `count` tiles: their stream is broken at every
+// block, too often for the hardware to follow it from L3. Always inlined: GCC takes
+// a function that only prefetches for one without effect.
+inline constexpr size_t kWordsAhead = 128;
+[[gnu::always_inline]] inline void PrefetchTiles(const TileWord* tiles, size_t words,
+                                                 size_t count) {
+  const TileWord* ahead = tiles + kWordsAhead;
+  for (size_t i = 0; i < count * words; i += 2) __builtin_prefetch(ahead + i);
+}
 
 // Rounds the queries of heads [0, heads) to int8 for spec's encoding, writing
 // the vectors into `vectors` (IntQueryWords of them).

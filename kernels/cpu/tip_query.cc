@@ -12,7 +12,6 @@ namespace {
 constexpr size_t kMaxComponents = 2 * kMaxChunks;
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr int kQueryLevels = 127;
-constexpr float kMaxLog2 = 0x1p20F;  // keeps rounding by kRoundMagic exact
 
 // The components of one head's query, in component order.
 void GatherComponents(const SliceSpec& spec, const float* query, float* components) {
@@ -51,11 +50,15 @@ float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* le
   float product[kMaxComponents];
   GatherComponents(spec, query, product);
   const float unit = StepOf(spec.encoding);
-  float largest = 0;
-  for (size_t j = 0; j < components; ++j) {
-    product[j] = product[j] * scale * (spec.deviation[j] * unit);
-    largest = std::max(largest, std::fabs(product[j]));
+  // Components come in pairs; two maxima halve the wait for the last one.
+  float most[2] = {};
+  for (size_t j = 0; j < components; j += 2) {
+    for (size_t k = 0; k < 2; ++k) {
+      product[j + k] = product[j + k] * scale * (spec.deviation[j + k] * unit);
+      most[k] = std::max(most[k], std::fabs(product[j + k]));
+    }
   }
+  const float largest = std::max(most[0], most[1]);
   const float step = largest / kQueryLevels;
   if (!(step >= FLT_MIN && step <= FLT_MAX)) {
     std::fill_n(levels, components, 0);
@@ -68,30 +71,36 @@ float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* le
   return step;
 }
 
-void AddWord(const int (*levels)[kMaxComponents], size_t word, const Unpacking& unpacking,
-             size_t heads, uint32_t* span, uint32_t* offset) {
+// Makes `segment` the words [begin, end), unless some head's sums over them need
+// more than 16 bits: then returns false.
+bool FitSegment(const int (*levels)[kMaxComponents], size_t begin, size_t end,
+                const Unpacking& unpacking, size_t heads, IntSegment& segment) {
   for (size_t h = 0; h < heads; ++h) {
-    for (size_t j = word * unpacking.per_word; j < (word + 1) * unpacking.per_word; ++j) {
-      span[h] += static_cast<uint32_t>(unpacking.limit * std::abs(levels[h][j]));
-      offset[h] += static_cast<uint32_t>(unpacking.limit * std::max(-levels[h][j], 0));
+    int span = 0;
+    int sum = 0;
+    for (size_t j = begin * unpacking.per_word; j < end * unpacking.per_word; ++j) {
+      span += std::abs(levels[h][j]);
+      sum += levels[h][j];
     }
+    if (span * unpacking.limit > UINT16_MAX) return false;
+    // (span - sum) / 2: what the negative levels come to.
+    segment.offset[h] = static_cast<uint16_t>((span - sum) / 2 * unpacking.limit);
   }
+  segment.word_begin = begin;
+  segment.word_end = end;
+  return true;
 }
 
-// Cuts the words into as few segments as keep every head's sums in 16 bits.
+// Cuts the words into few segments; one word always fits.
 void CutSegments(const int (*levels)[kMaxComponents], size_t words, const Unpacking& unpacking,
                  IntQuery& query) {
-  for (size_t word = 0; word < words; ++query.segments) {
+  for (size_t begin = 0; begin < words; ++query.segments) {
     IntSegment& segment = query.segment[query.segments];
-    segment.word_begin = word;
-    uint32_t span[kHeadsPerPass] = {};
-    uint32_t offset[kHeadsPerPass] = {};
-    for (; word < words; ++word) {
-      AddWord(levels, word, unpacking, query.heads, span, offset);
-      if (*std::max_element(span, span + query.heads) > UINT16_MAX) break;
-      for (size_t h = 0; h < query.heads; ++h) segment.offset[h] = static_cast<uint16_t>(offset[h]);
+    size_t end = words;
+    while (!FitSegment(levels, begin, end, unpacking, query.heads, segment)) {
+      end = begin + (end - begin + 1) / 2;
     }
-    segment.word_end = word;
+    begin = end;
   }
 }
 
