@@ -3,6 +3,17 @@
 #include <algorithm>
 
 namespace passband::server {
+namespace {
+
+// What most often keeps a data thread from starting, in words of the settings.
+Status Explain(const Status& status, const std::string& ports) {
+  if (ports.empty()) return Annotate(status, "starting a data thread");
+  return Annotate(status, fmt::format("starting a data thread: are the TCP ports {} free? If not, "
+                                      "choose another --data-port, or 0 for any",
+                                      ports));
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<DataPlane>> DataPlane::Start(const Options& options, Store& store,
                                                       SessionTable& sessions,
@@ -16,19 +27,18 @@ StatusOr<std::unique_ptr<DataPlane>> DataPlane::Start(const Options& options, St
   if (!registered.ok()) return Annotate(registered.status(), "registering --ram with UCX");
   out->arena_ = *std::move(registered);
   for (size_t i = 0; i < options.threads; ++i) {
-    PASSBAND_ASSIGN_OR_RETURN(
-        auto thread,
-        DataThread::Start({.ucx = out->ucx_,
-                           .staging_bytes = options.staging_bytes,
-                           .huge_pages = options.huge_pages},
-                          {.thread = i,
-                           .store = store,
-                           .sessions = sessions,
-                           .profiles = profiles,
-                           .counters = counters.thread(i),
-                           .arena = out->arena_.get(),
-                           .limits = out->limits_}));
-    out->threads_.push_back(std::move(thread));
+    auto thread = DataThread::Start({.ucx = out->ucx_,
+                                     .staging_bytes = options.staging_bytes,
+                                     .huge_pages = options.huge_pages},
+                                    {.thread = i,
+                                     .store = store,
+                                     .sessions = sessions,
+                                     .profiles = profiles,
+                                     .counters = counters.thread(i),
+                                     .arena = out->arena_.get(),
+                                     .limits = out->limits_});
+    if (!thread.ok()) return Explain(thread.status(), options.ucx.tcp_port_range);
+    out->threads_.push_back(*std::move(thread));
   }
   return out;
 }

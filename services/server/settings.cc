@@ -58,7 +58,8 @@ const Choice kChoices[] = {
      "Metrics, health and the status page. 0 picks a free port"},
     {"--net-devices", "PASSBAND_NET_DEVICES", &Texts::net_devices, "", "NAMES", kNetwork,
      "Interfaces for rows, as in eth0 or mlx5_0:1,eth0. Name one on a host with several: "
-     "otherwise UCX may choose one that workers cannot reach. Default: all"},
+     "otherwise UCX may choose one that workers cannot reach. Default: all, but lo alone "
+     "when --host is a loopback address"},
     {"--transports", "PASSBAND_TRANSPORTS", &Texts::transports, "auto", "LIST", kNetwork,
      "UCX transports. auto: shared memory, TCP, and RDMA where there is a device"},
     {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
@@ -204,6 +205,10 @@ void CheckPorts(const Settings& settings, Faults& faults) {
   }
 }
 
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+}
+
 StatusOr<Settings> Check(const Texts& texts) {
   using std::chrono::milliseconds;
   Settings out;
@@ -212,6 +217,8 @@ StatusOr<Settings> Check(const Texts& texts) {
   if (texts.transports.empty()) faults.Add("--transports: give auto, or a list such as tcp,shm");
   out.host = texts.host;
   out.net_devices = texts.net_devices;
+  // Who reaches the data port can write to this process: open it no wider than the rest.
+  if (out.net_devices.empty() && IsLoopback(out.host)) out.net_devices = "lo";
   out.transports = texts.transports;
   out.ready_file = texts.ready_file;
   faults.Number("--control-port", texts.control_port, 0, 65535, out.control_port);

@@ -26,7 +26,7 @@ struct Settings {
   uint16_t control_port = kDefaultControlPort;  // 0: any free one
   uint16_t data_port = kDefaultDataPort;        // the first of data_threads; 0: any
   uint16_t http_port = kDefaultHttpPort;
-  std::string net_devices;  // UCX's names, comma-separated; empty: all
+  std::string net_devices = "lo";  // UCX's names, comma-separated; empty: all
   std::string transports = "auto";
 
   uint64_t ram_bytes = uint64_t{4} << 30;

@@ -1,4 +1,9 @@
 // Goal: a server starts with what it needs or says what is missing, and stops in order.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -20,6 +25,21 @@ TEST(LifecycleTest, TakenPortsAreNamed) {
   settings = SmallSettings();
   settings.http_port = (*first)->endpoints().http_port;
   EXPECT_THAT(Message(server::Server::Start(settings).status()), HasSubstr("--http-port"));
+}
+
+TEST(LifecycleTest, TakenDataPortIsNamed) {
+  const int taken = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(taken, 1), 0);
+  ASSERT_EQ(getsockname(taken, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  server::Settings settings = SmallSettings();
+  settings.data_port = ntohs(address.sin_port);
+  EXPECT_THAT(Message(server::Server::Start(settings).status()), HasSubstr("--data-port"));
+  close(taken);
 }
 
 TEST(LifecycleTest, MoreMemoryThanThereIsIsRefused) {

@@ -100,6 +100,13 @@ TEST(SettingsTest, PortsThatCollideAreRefused) {
   EXPECT_TRUE(Load({"--control-port=0", "--http-port=0", "--data-port=0"}).ok());
 }
 
+TEST(SettingsTest, DataPortIsNoWiderOpenThanTheHost) {
+  EXPECT_EQ(Load({})->net_devices, "lo");
+  EXPECT_EQ(Load({"--host=localhost"})->net_devices, "lo");
+  EXPECT_EQ(Load({"--host=0.0.0.0"})->net_devices, "");
+  EXPECT_EQ(Load({"--net-devices=eth0"})->net_devices, "eth0");
+}
+
 TEST(SettingsTest, HelpAndVersionEndWithSuccess) {
   EXPECT_EQ(Load({"--help"}).status().code(), StatusCode::kCancelled);
   EXPECT_EQ(Load({"--version"}).status().code(), StatusCode::kCancelled);
