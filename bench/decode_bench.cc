@@ -172,8 +172,8 @@ class Experiment {
     EngineOptions options;
     options.select.budget = options_.budget;
     options.hot_rows = options_.hot_rows;
-    PASSBAND_ASSIGN_OR_RETURN(
-        engine_, Engine::Create(service_.get(), model_, std::move(profile), options));
+    PASSBAND_ASSIGN_OR_RETURN(engine_,
+                              Engine::Create(service_.get(), model_, std::move(profile), options));
     for (uint32_t item = 0; item < batch_; ++item) {
       PASSBAND_ASSIGN_OR_RETURN(auto sequence, engine_->Open({}));
       sequences_.push_back(std::move(sequence));
@@ -182,8 +182,8 @@ class Experiment {
       for (uint32_t item = 0; item < batch_; ++item) {
         rows_.push_back(MakeRows(context_));
         queries_.push_back(Normals(query_floats(), random_));
-        PASSBAND_RETURN_IF_ERROR(engine_->AppendRows(*sequences_[item], layer, 0, context_,
-                                                     rows_.back().data()));
+        PASSBAND_RETURN_IF_ERROR(
+            engine_->AppendRows(*sequences_[item], layer, 0, context_, rows_.back().data()));
       }
     }
     out_.resize(query_floats());
@@ -278,8 +278,8 @@ class Experiment {
   std::unique_ptr<KvService> service_;
   std::unique_ptr<Engine> engine_;
   std::vector<std::unique_ptr<WorkerSequence>> sequences_;
-  std::vector<std::vector<std::byte>> rows_;   // [layer][item]
-  std::vector<std::vector<float>> queries_;    // [layer][item]
+  std::vector<std::vector<std::byte>> rows_;  // [layer][item]
+  std::vector<std::vector<float>> queries_;   // [layer][item]
   std::vector<StepItem> items_;
   std::vector<float> out_, outs_, scores_;
   std::vector<uint32_t> selected_;
@@ -299,9 +299,12 @@ void PrintRow(const Result& r) {
 }
 
 nlohmann::json ToJson(const Options& options, const std::vector<Result>& results) {
-  nlohmann::json json = {{"kv_heads", options.kv_heads}, {"group", options.group},
-                         {"head_dim", 128},              {"slices", "int2 x 24"},
-                         {"budget", options.budget},     {"unit", "microseconds a layer"},
+  nlohmann::json json = {{"kv_heads", options.kv_heads},
+                         {"group", options.group},
+                         {"head_dim", 128},
+                         {"slices", "int2 x 24"},
+                         {"budget", options.budget},
+                         {"unit", "microseconds a layer"},
                          {"results", nlohmann::json::array()}};
   for (const Result& r : results) {
     json["results"].push_back({{"context", r.context},

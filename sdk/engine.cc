@@ -166,8 +166,7 @@ Status Engine::Impl::EnterStep(uint32_t layer, std::span<const StepItem> items,
     SequenceState& sequence = *item.sequence->impl_;
     PASSBAND_RETURN_IF_ERROR(CheckSequence(sequence));
     if (!sequence.EnterStep(step)) {
-      return Error(StatusCode::kInvalidArgument, "sequence {} is twice in one step",
-                   sequence.id());
+      return Error(StatusCode::kInvalidArgument, "sequence {} is twice in one step", sequence.id());
     }
     if (sequence.layer(layer).length() >= kMaxTokens) {
       return Error(StatusCode::kInvalidArgument, "sequence {} is full", sequence.id());
@@ -256,8 +255,8 @@ StatusOr<std::unique_ptr<WorkerSequence>> Engine::Fork(WorkerSequence& parent, u
   return child;
 }
 
-Status Engine::AppendRows(WorkerSequence& sequence, uint32_t layer, uint64_t first,
-                          uint64_t count, const std::byte* rows) {
+Status Engine::AppendRows(WorkerSequence& sequence, uint32_t layer, uint64_t first, uint64_t count,
+                          const std::byte* rows) {
   SequenceState& state = *sequence.impl_;
   PASSBAND_RETURN_IF_ERROR(impl_->CheckLayer(layer));
   PASSBAND_RETURN_IF_ERROR(impl_->CheckSequence(state));

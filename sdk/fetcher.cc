@@ -31,9 +31,8 @@ void Fetcher::Start(KvService& service, const SelectionReport& report) {
     const size_t end = i + 1 < groups_.size() ? group_starts_[i + 1] : tokens_.size();
     groups_[i].tokens = {tokens_.data() + group_starts_[i], end - group_starts_[i]};
   }
-  pending_ = service.StartFetch({.groups = groups_,
-                                 .row_bytes = static_cast<uint32_t>(row_bytes_),
-                                 .report = report});
+  pending_ = service.StartFetch(
+      {.groups = groups_, .row_bytes = static_cast<uint32_t>(row_bytes_), .report = report});
 }
 
 StatusOr<const std::byte*> Fetcher::Wait() {

@@ -32,8 +32,8 @@ PageBuffer::PageBuffer(size_t bytes) : size_(bytes) {
   // needed, and give the ends back.
   const size_t mapped = RoundUp(bytes, kHugePage);
   std::byte* start = Map(mapped + kHugePage);
-  const size_t head = RoundUp(reinterpret_cast<uintptr_t>(start), kHugePage) -
-                      reinterpret_cast<uintptr_t>(start);
+  const size_t head =
+      RoundUp(reinterpret_cast<uintptr_t>(start), kHugePage) - reinterpret_cast<uintptr_t>(start);
   if (head > 0) munmap(start, head);
   if (head < kHugePage) munmap(start + head + mapped, kHugePage - head);
   data_ = {start + head, Unmap{mapped}};

@@ -48,12 +48,11 @@ Status AttachSlices(SequenceState& sequence, uint64_t tokens) {
   for (uint32_t layer = 0; layer < config.model.layers; ++layer) {
     for (uint64_t first = 0; first < tokens; first += kWindowTokens) {
       const uint64_t count = std::min(kWindowTokens, tokens - first);
-      in_flight.push_back({layer, count,
-                           config.service->StartSlices({.sequence = sequence.id(),
-                                                        .layer = layer,
-                                                        .first_token = first,
-                                                        .count = count},
-                                                       config.profile)});
+      in_flight.push_back(
+          {layer, count,
+           config.service->StartSlices(
+               {.sequence = sequence.id(), .layer = layer, .first_token = first, .count = count},
+               config.profile)});
       if (in_flight.size() == kRequestsInFlight) PASSBAND_RETURN_IF_ERROR(take_oldest());
     }
   }

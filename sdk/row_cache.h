@@ -84,8 +84,8 @@ class RowCache {
   std::byte* rows_ = nullptr;
   size_t row_bytes_;
   uint64_t clock_ = 1;
-  uint64_t full_at_ = 0;  // the step in which no slot could be freed
-  uint32_t used_ = 0;     // slots below it were used at some time
+  uint64_t full_at_ = 0;           // the step in which no slot could be freed
+  uint32_t used_ = 0;              // slots below it were used at some time
   std::vector<uint16_t> slot_of_;  // by token
   std::vector<uint64_t> stamps_;   // by slot: the step of its last selection
   std::vector<uint32_t> tokens_;   // by slot

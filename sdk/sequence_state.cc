@@ -73,12 +73,12 @@ Status SequenceState::SendUntil(uint32_t layer, uint64_t tokens) {
   while (state.sent < tokens) {
     const auto count = static_cast<uint32_t>(
         std::min(kBlockTokens - state.sent % kBlockTokens, tokens - state.sent));
-    PASSBAND_RETURN_IF_ERROR(config_->service->Append(
-        {.sequence = id_,
-         .layer = layer,
-         .first_token = state.sent,
-         .count = count,
-         .rows = state.tail.Rows(state.sent, count, send_scratch_)}));
+    PASSBAND_RETURN_IF_ERROR(
+        config_->service->Append({.sequence = id_,
+                                  .layer = layer,
+                                  .first_token = state.sent,
+                                  .count = count,
+                                  .rows = state.tail.Rows(state.sent, count, send_scratch_)}));
     state.sent += count;
   }
   return OkStatus();
@@ -122,9 +122,8 @@ void SequenceState::TakeBack(uint32_t layer, uint64_t tokens) {
 
 Status SequenceState::Truncate(uint64_t tokens) {
   const bool service_has_more =
-      known_tokens_ > tokens || std::any_of(layers_.begin(), layers_.end(), [&](const Layer& l) {
-        return l.sent > tokens;
-      });
+      known_tokens_ > tokens ||
+      std::any_of(layers_.begin(), layers_.end(), [&](const Layer& l) { return l.sent > tokens; });
   if (service_has_more) {
     // Every layer is brought up to the cut first: the service cuts a sequence,
     // not a layer, and only what has arrived.

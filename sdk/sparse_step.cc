@@ -33,12 +33,11 @@ Status SparseStep::Run(uint32_t layer, std::span<const StepItem> items,
   for (size_t i = 0; i < items.size(); ++i) {
     append.Append(items[i].new_rows);
     for (uint32_t head = 0; head < model_.kv_heads; ++head) {
-      PASSBAND_RETURN_IF_ERROR(
-          SelectHead(items[i], *sequences[i], layer, head, selector, step));
+      PASSBAND_RETURN_IF_ERROR(SelectHead(items[i], *sequences[i], layer, head, selector, step));
     }
-    step.full_attention_bytes +=
-        sequences[i]->layer(layer).length() * model_.kv_heads * row_bytes_;
+    step.full_attention_bytes += sequences[i]->layer(layer).length() * model_.kv_heads * row_bytes_;
   }
+  step.cache_seconds += timer_.Lap();
   if (fetcher_.rows() > 0) PASSBAND_RETURN_IF_ERROR(EnsureStored(layer, sequences));
   fetcher_.Start(*service_, {.selected_rows = step.selected_rows,
                              .hot_rows = step.hot_rows,
@@ -134,10 +133,10 @@ void SparseStep::Classify(const SequenceState::Layer& layer, uint32_t kv_head, H
                           EngineStats& stats) {
   const TailBuffer& tail = layer.tail;
   const size_t end = work.first_row + work.rows;
-  const size_t first_in_tail = static_cast<size_t>(
-      std::lower_bound(tokens_.begin() + static_cast<ptrdiff_t>(work.first_row), tokens_.end(),
-                       tail.begin()) -
-      tokens_.begin());
+  const size_t first_in_tail =
+      static_cast<size_t>(std::lower_bound(tokens_.begin() + static_cast<ptrdiff_t>(work.first_row),
+                                           tokens_.end(), tail.begin()) -
+                          tokens_.begin());
   rows_.resize(end);
   work.first_missing = missing_.size();
   work.cache->BeginStep();

@@ -39,17 +39,17 @@ class SparseStep {
     RowCache* cache = nullptr;
     const float* queries = nullptr;
     float* out = nullptr;
-    size_t first_row = 0;      // of rows_ and tokens_
+    size_t first_row = 0;  // of rows_ and tokens_
     size_t rows = 0;
     size_t first_missing = 0;  // of missing_, and of the fetcher's answer
     size_t missing = 0;
-    size_t first_set = 0;      // of set_ends_, when each query head has its own set
-    size_t first_pick = 0;     // of picks_
+    size_t first_set = 0;   // of set_ends_, when each query head has its own set
+    size_t first_pick = 0;  // of picks_
     bool own_sets = false;
   };
 
-  Status SelectHead(const StepItem& item, SequenceState& sequence, uint32_t layer,
-                    uint32_t kv_head, TokenSelector& selector, EngineStats& stats);
+  Status SelectHead(const StepItem& item, SequenceState& sequence, uint32_t layer, uint32_t kv_head,
+                    TokenSelector& selector, EngineStats& stats);
   Status CheckSets(uint64_t context) const;
   void MergeSets(HeadWork& work);
   void Classify(const SequenceState::Layer& layer, uint32_t kv_head, HeadWork& work,
@@ -70,9 +70,9 @@ class SparseStep {
   std::vector<HeadWork> works_;
   std::vector<uint32_t> tokens_;
   std::vector<const std::byte*> rows_;
-  std::vector<uint32_t> missing_;            // indices into rows_
-  std::vector<uint32_t> picks_;              // per set: indices into its head's rows
-  std::vector<size_t> set_ends_;             // ends of the sets in picks_
+  std::vector<uint32_t> missing_;  // indices into rows_
+  std::vector<uint32_t> picks_;    // per set: indices into its head's rows
+  std::vector<size_t> set_ends_;   // ends of the sets in picks_
   std::vector<const std::byte*> set_rows_;
 };
 

@@ -129,7 +129,8 @@ struct Scenario {
     MapKvService service;
     OneFault fault(service, nth);
     Repeater repeat(fault);
-    auto engine = repeat([&] { return Engine::Create(&service, world.model, world.profile, options); });
+    auto engine =
+        repeat([&] { return Engine::Create(&service, world.model, world.profile, options); });
     Driven first, second, child;
     const std::vector<uint32_t> prompt = RandomIds(random, 200);
     first.sequence = *repeat([&] { return (*engine)->Open(prompt); });

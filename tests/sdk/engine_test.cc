@@ -64,8 +64,7 @@ TEST(EngineShapesTest, ABudgetOfAllTokensIsFullAttention) {
       const auto outs = StepTokens(*engine, world, {&driven}, RandomIds(random, 1), full);
       ASSERT_TRUE(outs.ok()) << outs.status();
       for (uint32_t layer = 0; layer < world.model.layers; ++layer) {
-        ExpectNear((*outs)[layer][0],
-                   world.Reference(layer, driven.ids, engine->options().scale));
+        ExpectNear((*outs)[layer][0], world.Reference(layer, driven.ids, engine->options().scale));
       }
     }
     if (::testing::Test::HasFailure()) return;
@@ -82,8 +81,7 @@ TEST_F(EngineTest, FullStepIsStepWithEveryTokenChosen) {
   const auto b = StepTokens(*engine, world_, {&full}, next, /*full=*/true);
   ASSERT_TRUE(a.ok() && b.ok());
   EXPECT_EQ(*a, *b);
-  EXPECT_EQ(engine->stats().full_attention_bytes,
-            2 * 231 * world_.model.token_bytes());
+  EXPECT_EQ(engine->stats().full_attention_bytes, 2 * 231 * world_.model.token_bytes());
 }
 
 TEST_F(EngineTest, ABatchGivesWhatItsSequencesGiveAlone) {
@@ -174,11 +172,11 @@ TEST_F(SelectorTest, EachQueryHeadMayHaveItsOwnTokens) {
         rows.push_back(world_.Row(0, head / world_.model.group(), token, driven.ids[token]));
       }
       const size_t offset = size_t{head} * world_.model.head.head_dim;
-      const std::vector<float> part(out.begin() + static_cast<ptrdiff_t>(offset),
-                                    out.begin() + static_cast<ptrdiff_t>(offset) +
-                                        world_.model.head.head_dim);
-      ExpectNear(part, world_.ReferenceHead(queries_.data() + offset, rows,
-                                            engine->options().scale));
+      const std::vector<float> part(
+          out.begin() + static_cast<ptrdiff_t>(offset),
+          out.begin() + static_cast<ptrdiff_t>(offset) + world_.model.head.head_dim);
+      ExpectNear(part,
+                 world_.ReferenceHead(queries_.data() + offset, rows, engine->options().scale));
     }
   }
 }
@@ -229,8 +227,7 @@ TEST_F(SelectorTest, RowsAreFetchedOnceAndCounted) {
   EXPECT_EQ(service_.reported.selected_rows, stats.selected_rows);
   EXPECT_EQ(service_.reported.hot_rows, stats.hot_rows);
   EXPECT_EQ(service_.reported.full_attention_bytes, stats.full_attention_bytes);
-  EXPECT_EQ(stats.full_attention_bytes,
-            (201 + 202) * heads * world_.model.head.row_bytes());
+  EXPECT_EQ(stats.full_attention_bytes, (201 + 202) * heads * world_.model.head.row_bytes());
   engine->ResetStats();
   EXPECT_EQ(engine->stats().steps, 0U);
 }
@@ -254,8 +251,7 @@ TEST_F(SelectorTest, CutTokensLeaveNothingBehind) {
       rows.push_back(world_.Row(0, head / world_.model.group(), i, driven.ids[i]));
     }
     const auto part = world_.ReferenceHead(
-        queries_.data() + size_t{head} * world_.model.head.head_dim, rows,
-        engine->options().scale);
+        queries_.data() + size_t{head} * world_.model.head.head_dim, rows, engine->options().scale);
     expected.insert(expected.end(), part.begin(), part.end());
   }
   ExpectNear(out, expected);

@@ -4,6 +4,7 @@
 // real store.
 #include <algorithm>
 
+#include "base/thread.h"
 #include "gtest/gtest.h"
 #include "sdk/embedded/embedded_service.h"
 #include "tests/support/engine_world.h"
@@ -38,9 +39,12 @@ class Walk {
  private:
   void Operate() {
     switch (Below(random_, 16)) {
-      case 0: return Fork();
-      case 1: return Truncate();
-      case 2: return Attach();
+      case 0:
+        return Fork();
+      case 1:
+        return Truncate();
+      case 2:
+        return Attach();
       case 3: {
         const Status done = engine_->Flush(*Pick().sequence);
         ASSERT_TRUE(done.ok()) << done;
@@ -52,8 +56,10 @@ class Walk {
         ASSERT_TRUE(done.ok()) << done;
         return;
       }
-      case 5: return DropOne();
-      default: return Step();
+      case 5:
+        return DropOne();
+      default:
+        return Step();
     }
   }
 
@@ -160,6 +166,36 @@ TEST(EngineWalkTest, EveryStepEqualsThePlainKernelsOverAStore) {
     EXPECT_TRUE(service.ok()) << service.status();
     return *std::move(service);
   });
+}
+
+TEST(EngineWalkTest, ThreadsWithTheirOwnSequencesShareAnEngine) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
+  Random random(seed);
+  const EngineWorld world(random());
+  auto service = EmbeddedService::Create(uint64_t{256} << 20);
+  ASSERT_TRUE(service.ok()) << service.status();
+  const auto engine = world.MakeEngine(**service, RandomOptions(random));
+  constexpr int kThreads = 3;
+  constexpr int kSteps = 60;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.push_back(StartThread("stepper", [&, own_seed = random()](std::stop_token) {
+      Random own(own_seed);
+      Driven driven;
+      driven.sequence = *engine->Open({});
+      ASSERT_TRUE(driven.Prefill(*engine, world, RandomIds(own, 150), own).ok());
+      for (int step = 0; step < kSteps; ++step) {
+        const auto outs = StepTokens(*engine, world, {&driven}, RandomIds(own, 1));
+        ASSERT_TRUE(outs.ok()) << outs.status();
+        for (uint32_t layer = 0; layer < world.model.layers; ++layer) {
+          ASSERT_EQ((*outs)[layer][0], world.PlainStep(layer, driven.ids, engine->options()));
+        }
+      }
+    }));
+  }
+  threads.clear();
+  EXPECT_EQ(engine->stats().steps, uint64_t{kThreads} * kSteps * world.model.layers);
 }
 
 }  // namespace

@@ -19,8 +19,8 @@ ModelInfo RandomModel(Random& random) {
   model.query_heads = model.kv_heads * (1 + Below(random, 8));
   constexpr uint16_t kHeadDims[] = {16, 32, 64, 80, 128, 256};
   model.head.head_dim = kHeadDims[Below(random, 6)];
-  model.head.rotary_dim = static_cast<uint16_t>(
-      Below(random, 3) == 0 ? model.head.head_dim / 2 : model.head.head_dim);
+  model.head.rotary_dim =
+      static_cast<uint16_t>(Below(random, 3) == 0 ? model.head.head_dim / 2 : model.head.head_dim);
   model.head.layout = static_cast<kernels::RopeLayout>(Below(random, 2));
   model.head.dtype = static_cast<kernels::DType>(Below(random, 3));
   return model;

@@ -32,8 +32,8 @@ class EngineWorld {
   // [kv_head][row_bytes]
   std::vector<std::byte> TokenRows(uint32_t layer, uint64_t position, uint32_t token_id) const;
   // [kv_head][count][row_bytes] of tokens [first, first + count).
-  std::vector<std::byte> RangeRows(uint32_t layer, const std::vector<uint32_t>& ids,
-                                   uint64_t first, uint64_t count) const;
+  std::vector<std::byte> RangeRows(uint32_t layer, const std::vector<uint32_t>& ids, uint64_t first,
+                                   uint64_t count) const;
   // [query_heads][head_dim]
   std::vector<float> Queries(uint32_t layer, uint64_t position, uint32_t token_id) const;
   size_t out_size() const { return size_t{model.query_heads} * model.head.head_dim; }

@@ -45,8 +45,8 @@ uint64_t MapKvService::Match(std::span<const uint32_t> token_ids, Sequence** bes
   for (auto& [id, sequence] : sequences_) {
     uint64_t usable = std::min(token_ids.size(), sequence.token_ids.size());
     for (const Layer& layer : sequence.layers) usable = std::min(usable, layer.stored);
-    const auto differs = std::mismatch(token_ids.begin(), token_ids.begin() + usable,
-                                       sequence.token_ids.begin());
+    const auto differs =
+        std::mismatch(token_ids.begin(), token_ids.begin() + usable, sequence.token_ids.begin());
     const uint64_t blocks = (differs.first - token_ids.begin()) / 64 * 64;
     if (blocks <= matched) continue;
     matched = blocks;
@@ -93,7 +93,7 @@ StatusOr<SequenceId> MapKvService::Fork(SequenceId sequence, uint64_t tokens) {
 
 Status MapKvService::Extend(SequenceId id, uint64_t first, std::span<const uint32_t> token_ids) {
   PASSBAND_RETURN_IF_ERROR(Enter("Extend"));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence* sequence, Find(id));
+  PASSBAND_ASSIGN_OR_RETURN(Sequence * sequence, Find(id));
   if (first != sequence->token_ids.size()) {
     return Error(StatusCode::kFailedPrecondition, "{} token ids are known, not {}",
                  sequence->token_ids.size(), first);
@@ -104,7 +104,7 @@ Status MapKvService::Extend(SequenceId id, uint64_t first, std::span<const uint3
 
 Status MapKvService::Truncate(SequenceId id, uint64_t tokens) {
   PASSBAND_RETURN_IF_ERROR(Enter("Truncate"));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence* sequence, Find(id));
+  PASSBAND_ASSIGN_OR_RETURN(Sequence * sequence, Find(id));
   for (Layer& layer : sequence->layers) {
     for (auto& rows : layer.heads) rows.resize(std::min<uint64_t>(rows.size(), tokens));
     layer.stored = std::min(layer.stored, tokens);
@@ -115,7 +115,7 @@ Status MapKvService::Truncate(SequenceId id, uint64_t tokens) {
 
 Status MapKvService::Seal(SequenceId id) {
   PASSBAND_RETURN_IF_ERROR(Enter("Seal"));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence* sequence, Find(id));
+  PASSBAND_ASSIGN_OR_RETURN(Sequence * sequence, Find(id));
   sequence->sealed = true;
   return OkStatus();
 }
@@ -187,8 +187,8 @@ StatusOr<MapKvService::Row> MapKvService::Read(const RangeRequest& request,
   Row out;
   for (uint32_t head = 0; head < model_.kv_heads; ++head) {
     for (uint64_t i = 0; i < request.count; ++i) {
-      PASSBAND_ASSIGN_OR_RETURN(const Row* row, FindRow(request.sequence, request.layer, head,
-                                                        request.first_token + i));
+      PASSBAND_ASSIGN_OR_RETURN(
+          const Row* row, FindRow(request.sequence, request.layer, head, request.first_token + i));
       Row bytes = *row;
       if (profile != nullptr) {
         bytes.resize(profile->slice_bytes());
@@ -223,7 +223,7 @@ std::unique_ptr<PendingRows> MapKvService::StartSlices(
 
 Status MapKvService::Append(const AppendRequest& request) {
   PASSBAND_RETURN_IF_ERROR(Enter("Append"));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence* sequence, Find(request.sequence));
+  PASSBAND_ASSIGN_OR_RETURN(Sequence * sequence, Find(request.sequence));
   if (sequence->sealed) return Error(StatusCode::kFailedPrecondition, "sealed");
   Layer& layer = sequence->layers[request.layer];
   const size_t row_bytes = model_.head.row_bytes();
@@ -247,7 +247,7 @@ Status MapKvService::Append(const AppendRequest& request) {
 
 Status MapKvService::Flush(SequenceId id) {
   PASSBAND_RETURN_IF_ERROR(Enter("Flush"));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence* sequence, Find(id));
+  PASSBAND_ASSIGN_OR_RETURN(Sequence * sequence, Find(id));
   for (Layer& layer : sequence->layers) layer.stored = layer.length();
   return OkStatus();
 }
