@@ -86,14 +86,14 @@ struct Problem {
   }
 };
 
-void ExpectExact(const Problem& problem, WorkerPool& pool) {
+void ExpectExact(const Problem& problem, WorkerPool& pool, double tolerance = 1e-4) {
   const std::vector<float> out = problem.Solve(pool);
   for (uint32_t position = 0; position < problem.count; ++position) {
     for (uint32_t head = 0; head < problem.q_heads; ++head) {
       const std::vector<double> expected = problem.Expected(position, head);
       for (size_t i = 0; i < expected.size(); ++i) {
         ASSERT_NEAR(out[(size_t{position} * problem.q_heads + head) * expected.size() + i],
-                    expected[i], 1e-4)
+                    expected[i], tolerance)
             << "position " << problem.first + position << " head " << head;
       }
     }
@@ -115,8 +115,9 @@ TEST(DenseAttentionTest, LargeScoresDoNotOverflow) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   WorkerPool pool(2);
-  // Scores of several hundred: exp of any of them alone is infinite.
-  ExpectExact(Problem(seed, 520, 3, 12.0F), pool);
+  // Scores of several hundred: exp of any of them alone is infinite, and float
+  // holds them to about 1e-4, which the softmax hands on to outputs of up to 50.
+  ExpectExact(Problem(seed, 520, 3, 12.0F), pool, /*tolerance=*/0.02);
 }
 
 TEST(DenseAttentionTest, DoesNotDependOnTheNumberOfThreads) {
