@@ -47,6 +47,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   uint32_t outstanding() const { return outstanding_; }
   void AddOutstanding() { ++outstanding_; }
   void DropOutstanding() { --outstanding_; }
+  // Reply memory that its requests hold.
+  uint64_t staged_bytes() const { return staged_bytes_; }
+  void AddStaged(uint64_t bytes) { staged_bytes_ += bytes; }
+  void DropStaged(uint64_t bytes) { staged_bytes_ -= bytes; }
   void Count(Method method, StatusCode code, double seconds) {
     counters_.request(method, transport_).Record(code, seconds);
   }
@@ -68,6 +72,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::unique_ptr<transport::UcxEndpoint> endpoint_;
   Transport transport_ = Transport::kUnknown;
   uint32_t outstanding_ = 0;
+  uint64_t staged_bytes_ = 0;
   uint32_t sends_ = 0;
   Time waiting_since_{};  // of the last sign of life while sends_ > 0
 };

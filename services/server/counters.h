@@ -22,6 +22,7 @@ class Counter {
  public:
   void Add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
   void Subtract(uint64_t n = 1) { value_.fetch_sub(n, std::memory_order_relaxed); }
+  void Set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -107,6 +108,8 @@ struct alignas(64) ThreadCounters {
   SelectionCounters selection;
   std::array<Counter, kTransports> connections;  // now open
   std::array<Counter, kTransportErrors> errors;
+  Counter staging_capacity_bytes;
+  Counter staging_used_bytes;  // now
 };
 
 class Counters {

@@ -17,7 +17,10 @@ constexpr std::chrono::milliseconds kExpireInterval{2};
 // `done` of every transfer, and those look at the rest.
 struct DataThread::Core {
   Core(const RequestRouter::Parts& parts, std::unique_ptr<Staging> memory)
-      : staging(std::move(memory)), queue(*staging), router(parts, *staging, queue) {}
+      : counters(parts.counters),
+        staging(std::move(memory)),
+        queue(*staging),
+        router(parts, *staging, queue) {}
   ~Core() {
     router.CloseAll();
     worker.reset();
@@ -26,6 +29,7 @@ struct DataThread::Core {
   static StatusOr<std::unique_ptr<Core>> Create(const Options& options,
                                                 const RequestRouter::Parts& parts);
 
+  ThreadCounters& counters;
   const std::unique_ptr<Staging> staging;
   ReplyQueue queue;
   RequestRouter router;
@@ -87,25 +91,28 @@ void DataThread::Run(const std::stop_token& stop, const Options& options,
 }
 
 void DataThread::Loop(const std::stop_token& stop, Core& core) {
+  core.counters.staging_capacity_bytes.Set(core.staging->capacity_bytes());
   Time next_tend{};
   while (!stop.stop_requested()) {
     core.worker->Progress();
     if (mail_.load(std::memory_order_acquire)) ReadInbox(core);
     core.router.CloseLost();
-    const bool busy = core.queue.RunSlice();
-    if (!busy) {
-      if (core.queue.size() == 0 && core.worker->outstanding() == 0) {
-        for (std::promise<void>& drained : std::exchange(core.drains, {})) drained.set_value();
-      }
-      core.worker->WaitForEvent(core.queue.waiting() ? Duration(kExpireInterval)
-                                                     : Duration(kTendInterval));
-    }
+    if (!core.queue.RunSlice()) Rest(core);
+    core.counters.staging_used_bytes.Set(core.staging->used_bytes());
     const Time now = std::chrono::steady_clock::now();
     if (core.queue.waiting()) core.queue.ExpireWaiting(now);
     if (now < next_tend) continue;
     next_tend = now + kTendInterval;
     core.router.Tend(now);
   }
+}
+
+void DataThread::Rest(Core& core) {
+  if (core.queue.size() == 0 && core.worker->outstanding() == 0) {
+    for (std::promise<void>& drained : std::exchange(core.drains, {})) drained.set_value();
+  }
+  core.worker->WaitForEvent(core.queue.waiting() ? Duration(kExpireInterval)
+                                                 : Duration(kTendInterval));
 }
 
 void DataThread::ReadInbox(Core& core) {

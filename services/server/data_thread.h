@@ -57,6 +57,7 @@ class DataThread {
   DataThread() = default;
   void Run(const std::stop_token& stop, const Options& options,
            const RequestRouter::Parts& parts, std::promise<Status> started);
+  static void Rest(Core& core);
   void Loop(const std::stop_token& stop, Core& core);
   void ReadInbox(Core& core);
   void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -190,6 +190,14 @@ void Probe::AddTransport(MetricFamilies& out) const {
   for (size_t t = 0; t < kTransports; ++t) {
     out.Value({{"transport", Name(static_cast<Transport>(t))}}, Number(totals.connections[t]));
   }
+  uint64_t capacity = 0;
+  uint64_t used = 0;
+  for (const auto& thread : sources_.counters.threads()) {
+    capacity += thread->staging_capacity_bytes.value();
+    used += thread->staging_used_bytes.value();
+  }
+  out.Gauge("passband_staging_capacity_bytes", "RAM for replies under way").Value(Number(capacity));
+  out.Gauge("passband_staging_used_bytes", "Of it, in replies not yet taken").Value(Number(used));
   out.Counter("passband_transport_errors_total",
               "Messages of nobody known, and connections that broke, by reason");
   for (size_t e = 0; e < kTransportErrors; ++e) {

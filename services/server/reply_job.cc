@@ -8,6 +8,17 @@
 
 namespace passband::server {
 
+ReplyJob::~ReplyJob() {
+  if (staged_for_ != nullptr) staged_for_->DropStaged(staged().size());
+}
+
+void ReplyJob::Stage(Staging::Buffer buffer) {
+  buffer_ = std::move(buffer);
+  // Kept apart from the request, which gives its connection up before the reply is sent.
+  staged_for_ = request.connection().shared_from_this();
+  staged_for_->AddStaged(staged().size());
+}
+
 GatherJob::GatherJob(Request for_request, PinnedRows rows, size_t row_bytes)
     : ReplyJob(std::move(for_request), std::move(rows), row_bytes),
       counters_(request.connection().counters()),

@@ -20,7 +20,7 @@ namespace passband::server {
 
 class ReplyJob {
  public:
-  virtual ~ReplyJob() = default;
+  virtual ~ReplyJob();
   ReplyJob(const ReplyJob&) = delete;
   ReplyJob& operator=(const ReplyJob&) = delete;
 
@@ -33,8 +33,11 @@ class ReplyJob {
   size_t row_bytes() const { return row_bytes_; }
   size_t bytes() const { return row_count() * row_bytes_; }
 
+  // Gives it the memory for its bytes(), which its connection answers for until it ends.
+  void Stage(Staging::Buffer buffer);
+  std::span<std::byte> staged() const { return buffer_.bytes(); }
+
   Request request;
-  Staging::Buffer buffer;
   size_t filled = 0;  // rows
 
  protected:
@@ -43,6 +46,10 @@ class ReplyJob {
 
   const PinnedRows rows_;
   const size_t row_bytes_;
+
+ private:
+  Staging::Buffer buffer_;
+  std::shared_ptr<Connection> staged_for_;
 };
 
 // FETCH and READ: rows as they are stored.

@@ -7,42 +7,46 @@ namespace passband::server {
 namespace {
 
 constexpr unsigned kBulkTurn = 4;
+constexpr uint64_t kShares = 4;
 constexpr std::chrono::milliseconds kRetryAfter{5};
 
 }  // namespace
 
 void ReplyQueue::Push(std::unique_ptr<ReplyJob> job) {
-  // No overtaking: a large reply would wait for ever behind small ones.
-  if (waiting_.empty() && Admit(job)) return;
+  if (waiting_.empty() && Admit(job) == Admission::kAdmitted) return;
   if (waiting_.size() >= kMaxWaiting) {
     job->request.Fail(WithRetryAfter(
         Error(StatusCode::kResourceExhausted,
-              "all {} bytes of reply memory are in use and {} requests wait for it",
-              staging_.capacity_bytes(), waiting_.size()),
+              "{} of {} bytes of reply memory are in use and {} requests wait for some",
+              staging_.used_bytes(), staging_.capacity_bytes(), waiting_.size()),
         kRetryAfter));
     return;
   }
   waiting_.push_back(std::move(job));
+  AdmitWaiting();
 }
 
-bool ReplyQueue::Admit(std::unique_ptr<ReplyJob>& job) {
+ReplyQueue::Admission ReplyQueue::Admit(std::unique_ptr<ReplyJob>& job) {
+  const uint64_t held = job->request.connection().staged_bytes();
+  if (held > 0 && held + job->bytes() > staging_.capacity_bytes() / kShares) {
+    return Admission::kOverShare;
+  }
   auto buffer = staging_.Allocate(job->bytes());
-  if (!buffer.has_value()) return false;
-  job->buffer = *std::move(buffer);
+  if (!buffer.has_value()) return Admission::kNoMemory;
+  job->Stage(*std::move(buffer));
   Jobs& jobs = job->request.method() == Method::kFetch ? fetches_ : bulk_;
   jobs.push_back(std::move(job));
-  return true;
+  return Admission::kAdmitted;
 }
 
 void ReplyQueue::AdmitWaiting() {
-  while (!waiting_.empty()) {
-    const Status alive = waiting_.front()->request.CheckAlive(std::chrono::steady_clock::now());
-    if (!alive.ok()) {
-      waiting_.front()->request.Fail(alive);
-    } else if (!Admit(waiting_.front())) {
-      return;
+  for (auto job = waiting_.begin(); job != waiting_.end();) {
+    switch (Admit(*job)) {
+      case Admission::kAdmitted: job = waiting_.erase(job); break;
+      case Admission::kOverShare: ++job; break;
+      // No overtaking: a large reply would wait for ever behind small ones.
+      case Admission::kNoMemory: return;
     }
-    waiting_.pop_front();
   }
 }
 
@@ -64,7 +68,7 @@ bool ReplyQueue::RunSlice() {
     return true;
   }
   const size_t rows = std::min(kSliceRows, job.row_count() - job.filled);
-  job.Fill(job.filled, rows, job.buffer.bytes().data() + job.filled * job.row_bytes());
+  job.Fill(job.filled, rows, job.staged().data() + job.filled * job.row_bytes());
   job.filled += rows;
   if (job.filled < job.row_count()) return true;
   std::unique_ptr<ReplyJob> whole = std::move(jobs.front());
@@ -76,7 +80,7 @@ bool ReplyQueue::RunSlice() {
 void ReplyQueue::Send(std::unique_ptr<ReplyJob> job) {
   ++sending_;
   ReplyJob& sent = *job;
-  sent.request.Reply(sent.buffer.bytes(), sent.row_count(), staging_.memory(),
+  sent.request.Reply(sent.staged(), sent.row_count(), staging_.memory(),
                      [this, job = std::move(job)](const Status& status) mutable {
                        if (status.ok()) job->CountSent();
                        job.reset();
@@ -91,7 +95,7 @@ void ReplyQueue::ExpireWaiting(Time now) {
     if (!alive.ok()) job->request.Fail(alive);
     return !alive.ok();
   };
-  std::erase_if(waiting_, gone);
+  if (std::erase_if(waiting_, gone) > 0) AdmitWaiting();
 }
 
 }  // namespace passband::server

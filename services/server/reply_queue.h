@@ -4,8 +4,9 @@
 //     Push -> waiting (for staging memory) -> running -> sent
 //
 // FETCH goes before the bulk of READ and SLICES, because a decode step waits for it; every fourth
-// slice is the bulk's all the same. What does not fit is refused with a retry-after, not queued
-// without bound.
+// slice is the bulk's all the same. One connection holds a quarter of the memory at most (or one
+// reply): a peer that does not take its replies leaves the others theirs. What does not fit waits;
+// beyond kMaxWaiting it is refused with a retry-after, not queued without bound.
 //
 // Units      a slice is kSliceRows rows.
 // Threads    its data thread.
@@ -45,7 +46,9 @@ class ReplyQueue {
  private:
   using Jobs = std::deque<std::unique_ptr<ReplyJob>>;
 
-  bool Admit(std::unique_ptr<ReplyJob>& job);
+  enum class Admission : uint8_t { kAdmitted, kOverShare, kNoMemory };
+
+  Admission Admit(std::unique_ptr<ReplyJob>& job);
   void AdmitWaiting();
   Jobs& NextJobs();
   void Send(std::unique_ptr<ReplyJob> job);

@@ -268,6 +268,31 @@ TEST_F(DataPlaneRefusalTest, FullMemoryIsToldAndOthersAreServed) {
   EXPECT_TRUE(filled.ok()) << filled;
 }
 
+// One that asks for much and takes nothing holds its share of the memory, until it is cut off.
+TEST_F(DataPlaneRefusalTest, PeerThatTakesNoRepliesDoesNotStopTheOthers) {
+  ASSERT_TRUE(Fill(*client_, sequence_, 100, 3900).ok());
+  const auto stuck = Client("a");
+  ASSERT_TRUE(stuck->Hello().ok());
+  for (int i = 0; i < 8; ++i) {
+    auto read = transport::NewRead(stuck->identity(), stuck->NextId());
+    read.sequence = sequence_;
+    read.count = 1900;
+    transport::Sign(stuck->identity().key, read);
+    stuck->Send(MessageType::kRead, HeaderBytes(read), {});
+  }
+  // From here on it does not progress.
+  const auto staged = [this] { return Metric(*server_, "passband_staging_used_bytes"); };
+  EXPECT_TRUE(client_->Wait([&] { return staged() > 0; }));
+  for (int i = 0; i < 100; ++i) {
+    const RawReply reply = client_->Read(sequence_, 0, 0, 2000);
+    ASSERT_TRUE(reply.status.ok()) << reply.status;
+    EXPECT_EQ(reply.payload, TestRows(sequence_, 0, 0, 2000));
+  }
+  EXPECT_EQ(Errors("stuck_peer"), 0);
+  EXPECT_TRUE(client_->Wait([&] { return Errors("stuck_peer") == 1; }));
+  EXPECT_TRUE(client_->Wait([&] { return staged() == 0; }));
+}
+
 TEST_F(DataPlaneRefusalTest, RefusedRendezvousLeavesNothingBehind) {
   const double before = Metric(*server_, "passband_memory_used_bytes");
   for (int i = 0; i < 20; ++i) {

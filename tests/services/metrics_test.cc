@@ -92,6 +92,8 @@ TEST_F(MetricsTest, CountersMove) {
   EXPECT_EQ(metric("passband_sequences{state=\"open\"}"), 1);
   EXPECT_EQ(metric("passband_sessions"), 1);
   EXPECT_EQ(metric("passband_ready"), 1);
+  EXPECT_EQ(metric("passband_staging_capacity_bytes"),
+            static_cast<double>(SmallSettings().staging_bytes));
   EXPECT_EQ(metric("passband_rpc_requests_total{method=\"Connect\",code=\"ok\"}"), 1);
   EXPECT_EQ(metric("passband_prefix_lookup_tokens_total"), 64);
   EXPECT_GT(metric("process_resident_memory_bytes"), 1e6);
