@@ -1,5 +1,7 @@
 // Targets: which instruction sets the kernels were built for and this machine
 // has. For tests and for the benchmark's report.
+//
+// Threads  UseCpuTarget before other threads start; CpuTargets is safe.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,8 @@
 // The inner loops of TIP and what passes between them. A call works on one block
 // of tiles and at most kHeadsPerPass query heads, so that what is unpacked from a
 // tile is used for all of them and the block's logits stay in the L1 cache.
+//
+// Contract  pure functions over the caller's memory.
 #pragma once
 
 #include <array>

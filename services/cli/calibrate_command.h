@@ -2,6 +2,8 @@
 //
 // Runs one book document and one recall document through the model with exact
 // attention, captures queries and keys, and chooses chunks (profile/).
+//
+// Threads  one at a time; calibration runs its own.
 #pragma once
 
 #include <CLI/CLI.hpp>

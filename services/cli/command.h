@@ -3,6 +3,8 @@
 //
 //   0 done; 1 the operation failed; 2 wrong usage; 3 the server cannot be
 //   reached; 4 not found; 6 integrity failure; 124 no answer in time
+//
+// Threads  one at a time.
 #pragma once
 
 #include <functional>

@@ -18,7 +18,9 @@ MAY_INCLUDE = {
     "sdk/embedded": {"base", "kernels", "profile", "kvstore", "sdk"},
     "services/console": {"base"},
     "services/server": {"base", "proto", "kvstore", "transport", "kernels", "profile", "services"},
-    "services/worker": {"base", "kernels", "profile", "llama", "sdk", "services/console"},
+    "services/worker": {
+        "base", "kernels", "profile", "llama", "sdk", "sdk/embedded", "services/console"
+    },
     "services/cli": {"base", "kernels", "profile", "llama", "sdk", "proto", "services/console"},
     "services": {"base", "proto"},
 }

@@ -8,7 +8,8 @@ LIMIT = {".h": 260, ".cuh": 400, ".cc": 420, ".cu": 420}
 # A file that must be longer says why in its opening comment, and stands here.
 LONGER = {}
 CONTRACT = re.compile(r"Threads|Contract|Stream")
-EXEMPT_FROM_CONTRACT = {"base"}
+EXEMPT_FROM_CONTRACT = {"base", "reference"}
+PRIVATE_HEADER = re.compile(r"-inl\.h$")
 BANNED = {
     r"\b(TODO|FIXME|XXX)\b": "finish it, or file an issue",
     r"\bsleep_for\b|\busleep\b": "wait on a condition, or take a Clock",
@@ -22,6 +23,10 @@ ALLOWED = {
 README_LINES = 40
 
 
+def exempt(path):
+    return EXEMPT_FROM_CONTRACT & set(path.parts) or PRIVATE_HEADER.search(path.name)
+
+
 def problems(root, path):
     name = str(path.relative_to(root))
     lines = path.read_text().splitlines()
@@ -32,7 +37,7 @@ def problems(root, path):
         head = "\n".join(lines[:60]).split("#pragma once")[0]
         if not head.startswith("// "):
             yield 1, "a header opens with a sentence that says what it is"
-        elif not (EXEMPT_FROM_CONTRACT & set(path.parts)) and not CONTRACT.search(head):
+        elif not exempt(path) and not CONTRACT.search(head):
             yield 1, "the opening comment says nothing of threads (or Contract)"
     for number, line in enumerate(lines, 1):
         for pattern, instead in BANNED.items():
@@ -44,7 +49,7 @@ def unbuilt_tests(root):
     for path in sorted((root / "tests").rglob("*_test.cc")):
         lists = "".join(p.read_text() for p in path.parent.glob("*.txt"))
         lists += "".join(p.read_text() for p in path.parent.glob("*.cmake"))
-        if path.name not in lists:
+        if not re.search(rf"\b{path.stem.removesuffix('_test')}(_test)?\b", lists):
             yield f"{path.relative_to(root)}:1: nothing builds this test"
 
 
