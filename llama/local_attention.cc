@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/fac.h"
 #include "llama/dense_attention.h"
 
 namespace passband {
@@ -33,6 +34,10 @@ Status LocalAttention::AttendOne(uint32_t layer, const AttendItem& item) {
     rows.insert(rows.end(), from, from + bytes);
     head_rows.push_back(rows.data());
   }
+  if (item.count == 1) {
+    AttendToken(item, head_rows);
+    return OkStatus();
+  }
   DenseCausalAttention({.shape = config_.head_shape(),
                         .q_heads = config_.q_heads,
                         .scale = config_.attention_scale(),
@@ -43,6 +48,19 @@ Status LocalAttention::AttendOne(uint32_t layer, const AttendItem& item) {
                         .out = item.out},
                        pool_);
   return OkStatus();
+}
+
+void LocalAttention::AttendToken(const AttendItem& item,
+                                 std::span<const std::byte* const> head_rows) {
+  const size_t group_floats = size_t{config_.group()} * config_.head_dim;
+  pool_.Run(head_rows.size(), [&](size_t head) {
+    kernels::FacContiguous({.shape = config_.head_shape(),
+                            .group = static_cast<int>(config_.group()),
+                            .scale = config_.attention_scale(),
+                            .queries = item.queries + head * group_floats,
+                            .out = item.out + head * group_floats},
+                           head_rows[head], item.first_position + 1);
+  });
 }
 
 uint64_t LocalAttention::Tokens(uint64_t handle, uint32_t layer) const {

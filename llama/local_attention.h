@@ -44,6 +44,8 @@ class LocalAttention final : public AttentionBackend {
   using Sequence = std::vector<std::vector<std::byte>>;
 
   Status AttendOne(uint32_t layer, const AttendItem& item);
+  // A single position: no tile to fill, so one pass over the rows.
+  void AttendToken(const AttendItem& item, std::span<const std::byte* const> head_rows);
 
   LlamaConfig config_;
   WorkerPool& pool_;
