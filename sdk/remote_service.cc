@@ -1,14 +1,12 @@
 #include "sdk/remote_service.h"
 
-#include <unistd.h>
-
-#include <atomic>
+#include <algorithm>
 #include <map>
-#include <unordered_map>
 #include <utility>
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/units.h"
 #include "sdk/append_sender.h"
 #include "sdk/control_client.h"
 #include "sdk/data_channel.h"
@@ -19,6 +17,7 @@
 namespace passband {
 namespace {
 
+constexpr uint64_t kAppendSlabs = 128 * kMiB;
 constexpr auto kGoodbye = std::chrono::milliseconds(500);
 
 // SelectionReports that no message has carried yet.
@@ -108,8 +107,10 @@ Status RemoteService::Impl::Connect() {
       .timeout = options.data_timeout,
       .checksum = options.verify_checksums,
   };
-  // Twice the bytes in flight: buffers come in sizes, and a lost one is kept.
-  append_pool = LandingPool::Create(channel->ucx(), {2 * options.append_bytes, "append_bytes"});
+  // More than the bytes in flight: the pool keeps a slab for each size of append, and a
+  // late one's memory until it is answered.
+  append_pool = LandingPool::Create(
+      channel->ucx(), {2 * options.append_bytes + kAppendSlabs, "append_bytes"});
   appends = std::make_unique<AppendSender>(*channel, append_pool, SenderOptions(options));
   log::Debug("connected", {{"server", options.control_address},
                            {"session", session.session},

@@ -79,6 +79,7 @@ class ServiceUnderTest {
   // Starts the server anew, on the same control port.
   void RestartServer();
   void Disconnect() { service_.reset(); }
+  void Use(std::unique_ptr<KvService> service) { service_ = std::move(service); }
 
  private:
   ServerProcess::Options server_options_;
