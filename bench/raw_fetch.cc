@@ -139,8 +139,8 @@ class Server {
     FillPool();
     PASSBAND_ASSIGN_OR_RETURN(memory_, UcxMemory::Register(side_.context, staging_->bytes()));
     rows_.resize(options_.rows);
-    PASSBAND_RETURN_IF_ERROR(side_.worker->SetHandler(
-        kRequest, [this](IncomingMessage& message) { Answer(message); }));
+    PASSBAND_RETURN_IF_ERROR(
+        side_.worker->SetHandler(kRequest, [this](IncomingMessage& message) { Answer(message); }));
     PASSBAND_RETURN_IF_ERROR(side_.Meet(socket));
     pollfd client{socket, POLLIN, 0};
     while (poll(&client, 1, 0) == 0) {
@@ -189,17 +189,15 @@ class Client {
 
   StatusOr<RawFetchResult> Run(int socket) {
     PASSBAND_RETURN_IF_ERROR(side_.Open(options_.tls));
-    PASSBAND_ASSIGN_OR_RETURN(landing_,
-                              Pages::Map(size_t{options_.rows} * options_.row_bytes));
+    PASSBAND_ASSIGN_OR_RETURN(landing_, Pages::Map(size_t{options_.rows} * options_.row_bytes));
     std::memset(landing_->bytes().data(), 0, landing_->bytes().size());
     PASSBAND_ASSIGN_OR_RETURN(memory_, UcxMemory::Register(side_.context, landing_->bytes()));
-    PASSBAND_RETURN_IF_ERROR(
-        side_.worker->SetHandler(kReply, [this](IncomingMessage& message) {
-          message.Receive(landing_->bytes(), memory_.get(), [this](Status status) {
-            received_ = true;
-            status_ = std::move(status);
-          });
-        }));
+    PASSBAND_RETURN_IF_ERROR(side_.worker->SetHandler(kReply, [this](IncomingMessage& message) {
+      message.Receive(landing_->bytes(), memory_.get(), [this](Status status) {
+        received_ = true;
+        status_ = std::move(status);
+      });
+    }));
     PASSBAND_RETURN_IF_ERROR(side_.Meet(socket));
     RawFetchResult result;
     for (uint32_t i = 0; i < options_.warmup + options_.requests; ++i) {
@@ -236,8 +234,7 @@ class Client {
       std::memcpy(&first, row, sizeof(first));
       std::memcpy(&last, row + options_.row_bytes - sizeof(last), sizeof(last));
       if (first != indices_[i] || last != indices_[i]) {
-        return Error(StatusCode::kDataLoss, "row {} is {}/{}, not {}", i, first, last,
-                     indices_[i]);
+        return Error(StatusCode::kDataLoss, "row {} is {}/{}, not {}", i, first, last, indices_[i]);
       }
     }
     return OkStatus();

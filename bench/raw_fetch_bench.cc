@@ -39,11 +39,11 @@ Line Summarise(const std::string& what, RawFetchResult result, double bytes) {
 }
 
 void PrintTable(const std::vector<Line>& lines) {
-  std::printf("%-10s %-10s %9s %9s %9s %7s\n", "fetch", "transport", "p50 us", "p99 us",
-              "best us", "GB/s");
+  std::printf("%-10s %-10s %9s %9s %9s %7s\n", "fetch", "transport", "p50 us", "p99 us", "best us",
+              "GB/s");
   for (const Line& line : lines) {
-    std::printf("%-10s %-10s %9.1f %9.1f %9.1f %7.2f\n", line.what.c_str(),
-                line.transport.c_str(), line.p50_us, line.p99_us, line.best_us, line.gb_per_s);
+    std::printf("%-10s %-10s %9.1f %9.1f %9.1f %7.2f\n", line.what.c_str(), line.transport.c_str(),
+                line.p50_us, line.p99_us, line.best_us, line.gb_per_s);
   }
 }
 
@@ -81,8 +81,8 @@ int Main(int argc, char** argv) {
       std::fprintf(stderr, "%s: %s\n", tls, result.status().ToString().c_str());
       return 1;
     }
-    lines.push_back(Summarise("raw", *std::move(result),
-                              double{1} * options.rows * options.row_bytes));
+    lines.push_back(
+        Summarise("raw", *std::move(result), double{1} * options.rows * options.row_bytes));
   }
   if (json) {
     PrintJson(lines, options);

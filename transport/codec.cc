@@ -13,24 +13,37 @@ constexpr uint16_t kLastCode = static_cast<uint16_t>(StatusCode::kUnauthenticate
 // Zero: not a request.
 size_t RequestBytes(MessageType type) {
   switch (type) {
-    case MessageType::kHello: return sizeof(HelloHeader);
-    case MessageType::kFetch: return sizeof(FetchHeader);
-    case MessageType::kAppend: return sizeof(AppendHeader);
-    case MessageType::kSlices: return sizeof(SlicesHeader);
-    case MessageType::kRead: return sizeof(ReadHeader);
-    case MessageType::kBye: return sizeof(RequestHeader);
-    default: return 0;
+    case MessageType::kHello:
+      return sizeof(HelloHeader);
+    case MessageType::kFetch:
+      return sizeof(FetchHeader);
+    case MessageType::kAppend:
+      return sizeof(AppendHeader);
+    case MessageType::kSlices:
+      return sizeof(SlicesHeader);
+    case MessageType::kRead:
+      return sizeof(ReadHeader);
+    case MessageType::kBye:
+      return sizeof(RequestHeader);
+    default:
+      return 0;
   }
 }
 
 MessageType ReplyTo(MessageType request) {
   switch (request) {
-    case MessageType::kHello: return MessageType::kHelloAck;
-    case MessageType::kFetch: return MessageType::kFetchReply;
-    case MessageType::kAppend: return MessageType::kAppendAck;
-    case MessageType::kSlices: return MessageType::kSlicesReply;
-    case MessageType::kRead: return MessageType::kReadReply;
-    default: break;
+    case MessageType::kHello:
+      return MessageType::kHelloAck;
+    case MessageType::kFetch:
+      return MessageType::kFetchReply;
+    case MessageType::kAppend:
+      return MessageType::kAppendAck;
+    case MessageType::kSlices:
+      return MessageType::kSlicesReply;
+    case MessageType::kRead:
+      return MessageType::kReadReply;
+    default:
+      break;
   }
   PASSBAND_CHECK(false);
 }
@@ -139,17 +152,28 @@ bool MacCoversPayload(MessageType type) {
 
 std::string ToString(MessageType type) {
   switch (type) {
-    case MessageType::kHello: return "HELLO";
-    case MessageType::kHelloAck: return "HELLO_ACK";
-    case MessageType::kFetch: return "FETCH";
-    case MessageType::kFetchReply: return "FETCH_REPLY";
-    case MessageType::kAppend: return "APPEND";
-    case MessageType::kAppendAck: return "APPEND_ACK";
-    case MessageType::kSlices: return "SLICES";
-    case MessageType::kSlicesReply: return "SLICES_REPLY";
-    case MessageType::kRead: return "READ";
-    case MessageType::kReadReply: return "READ_REPLY";
-    case MessageType::kBye: return "BYE";
+    case MessageType::kHello:
+      return "HELLO";
+    case MessageType::kHelloAck:
+      return "HELLO_ACK";
+    case MessageType::kFetch:
+      return "FETCH";
+    case MessageType::kFetchReply:
+      return "FETCH_REPLY";
+    case MessageType::kAppend:
+      return "APPEND";
+    case MessageType::kAppendAck:
+      return "APPEND_ACK";
+    case MessageType::kSlices:
+      return "SLICES";
+    case MessageType::kSlicesReply:
+      return "SLICES_REPLY";
+    case MessageType::kRead:
+      return "READ";
+    case MessageType::kReadReply:
+      return "READ_REPLY";
+    case MessageType::kBye:
+      return "BYE";
   }
   return fmt::format("message {}", static_cast<unsigned>(type));
 }
@@ -321,8 +345,7 @@ StatusOr<ReadHeader> ParseRead(std::span<const std::byte> header, size_t payload
 }
 
 StatusOr<RequestHeader> ParseBye(std::span<const std::byte> header, size_t payload_bytes) {
-  PASSBAND_ASSIGN_OR_RETURN(const auto bye,
-                            ParseRequest<RequestHeader>(header, MessageType::kBye));
+  PASSBAND_ASSIGN_OR_RETURN(const auto bye, ParseRequest<RequestHeader>(header, MessageType::kBye));
   PASSBAND_RETURN_IF_ERROR(CheckNoPayload(payload_bytes));
   return bye;
 }

@@ -65,8 +65,7 @@ class FetchBuilder {
   // Starts a new one.
   void Reset();
   // Adds tokens.size() rows; nothing when empty.
-  void Add(uint64_t sequence, uint16_t layer, uint16_t kv_head,
-           std::span<const uint32_t> tokens);
+  void Add(uint64_t sequence, uint16_t layer, uint16_t kv_head, std::span<const uint32_t> tokens);
   uint32_t row_count() const { return static_cast<uint32_t>(tokens_.size()); }
   uint32_t group_count() const { return static_cast<uint32_t>(groups_.size()); }
 
@@ -155,8 +154,7 @@ std::string SetError(ReplyHeader& reply, const Status& status);
 // A reply of type `expected`, consistent in itself and with the payload's size.
 StatusOr<ReplyHeader> ParseReply(std::span<const std::byte> header, MessageType expected,
                                  size_t payload_bytes);
-StatusOr<HelloAckHeader> ParseHelloAck(std::span<const std::byte> header,
-                                       size_t payload_bytes);
+StatusOr<HelloAckHeader> ParseHelloAck(std::span<const std::byte> header, size_t payload_bytes);
 
 // The Status a reply carries, retry-after included. `payload`: the message text.
 Status ReplyStatus(const ReplyHeader& reply, std::span<const std::byte> payload);

@@ -33,8 +33,8 @@ void IncomingMessage::Receive(std::span<std::byte> into, const UcxMemory* memory
   Transfer& transfer = impl.Begin("receive", std::move(done));
   transfer.sender = sender_;
   ucp_request_param_t params{};
-  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
-                        UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+  params.op_attr_mask =
+      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
   params.cb.recv_am = &UcxWorker::Impl::OnReceived;
   params.user_data = &transfer;
   params.memory_type = UCS_MEMORY_TYPE_HOST;
@@ -42,8 +42,8 @@ void IncomingMessage::Receive(std::span<std::byte> into, const UcxMemory* memory
     params.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
     params.memh = memory->handle();
   }
-  impl.Conclude(transfer, ucp_am_recv_data_nbx(impl.handle, data_, into.data(), payload_bytes_,
-                                               &params));
+  impl.Conclude(transfer,
+                ucp_am_recv_data_nbx(impl.handle, data_, into.data(), payload_bytes_, &params));
 }
 
 void IncomingMessage::Refuse(const Status& why) {

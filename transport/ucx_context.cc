@@ -17,10 +17,11 @@ struct ReleaseConfig {
 
 Status InitFailure(ucs_status_t status, const std::string& tls) {
   if (status == UCS_ERR_NO_DEVICE) {
-    return Error(StatusCode::kUnavailable,
-                 "no UCX transport of \"{}\" works here; see `ucx_info -d`, then change the list or "
-                 "the interfaces",
-                 tls);
+    return Error(
+        StatusCode::kUnavailable,
+        "no UCX transport of \"{}\" works here; see `ucx_info -d`, then change the list or "
+        "the interfaces",
+        tls);
   }
   return FromUcx(status, "ucp_init");
 }

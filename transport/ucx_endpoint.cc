@@ -60,8 +60,8 @@ std::string Describe(ucp_ep_h endpoint) {
 
 void OnEndpointError(void* argument, ucp_ep_h, ucs_status_t status) {
   auto& connection = *static_cast<UcxEndpoint::Connection*>(argument);
-  connection.status = Error(StatusCode::kUnavailable, "connection lost: {}",
-                            ucs_status_string(status));
+  connection.status =
+      Error(StatusCode::kUnavailable, "connection lost: {}", ucs_status_string(status));
   if (connection.on_error == nullptr) return;
   auto on_error = std::exchange(connection.on_error, nullptr);
   std::move(on_error)(connection.status);
@@ -71,17 +71,19 @@ void OnEndpointError(void* argument, ucp_ep_h, ucs_status_t status) {
 // transfer from its side.
 uint32_t FlagsOf(SendMode mode) {
   switch (mode) {
-    case SendMode::kEager: return UCP_AM_SEND_FLAG_EAGER;
-    case SendMode::kRendezvous: return UCP_AM_SEND_FLAG_RNDV | UCP_AM_SEND_FLAG_REPLY;
-    case SendMode::kAuto: break;
+    case SendMode::kEager:
+      return UCP_AM_SEND_FLAG_EAGER;
+    case SendMode::kRendezvous:
+      return UCP_AM_SEND_FLAG_RNDV | UCP_AM_SEND_FLAG_REPLY;
+    case SendMode::kAuto:
+      break;
   }
   return UCP_AM_SEND_FLAG_REPLY;
 }
 
 }  // namespace
 
-UcxEndpoint::UcxEndpoint(std::shared_ptr<UcxWorker> worker,
-                         std::unique_ptr<Connection> connection)
+UcxEndpoint::UcxEndpoint(std::shared_ptr<UcxWorker> worker, std::unique_ptr<Connection> connection)
     : worker_(std::move(worker)), connection_(std::move(connection)) {}
 
 UcxEndpoint::~UcxEndpoint() { worker_->impl_->Retire(std::move(connection_)); }
@@ -105,8 +107,7 @@ StatusOr<std::unique_ptr<UcxEndpoint>> UcxEndpoint::Connect(std::shared_ptr<UcxW
                  ucs_status_string(status), worker->context()->tls());
   }
   connection->last_transport = TransportOf(Describe(connection->handle));
-  return std::unique_ptr<UcxEndpoint>(
-      new UcxEndpoint(std::move(worker), std::move(connection)));
+  return std::unique_ptr<UcxEndpoint>(new UcxEndpoint(std::move(worker), std::move(connection)));
 }
 
 void UcxEndpoint::Send(uint16_t am_id, std::span<const std::byte> header,

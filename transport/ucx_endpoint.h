@@ -60,8 +60,8 @@ class UcxEndpoint {
   UcxEndpoint(const UcxEndpoint&) = delete;
   UcxEndpoint& operator=(const UcxEndpoint&) = delete;
 
-  void Send(uint16_t am_id, std::span<const std::byte> header,
-            std::span<const std::byte> payload, const SendOptions& options, Done done);
+  void Send(uint16_t am_id, std::span<const std::byte> header, std::span<const std::byte> payload,
+            const SendOptions& options, Done done);
 
   // `done` runs once everything sent before has reached the peer's UCX.
   void Flush(Done done);

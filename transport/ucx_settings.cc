@@ -102,8 +102,7 @@ bool PrepareOnce() {
 
 bool HasActiveRdmaDevice() {
   std::error_code error;
-  for (const auto& device :
-       std::filesystem::directory_iterator("/sys/class/infiniband", error)) {
+  for (const auto& device : std::filesystem::directory_iterator("/sys/class/infiniband", error)) {
     for (const auto& port : std::filesystem::directory_iterator(device.path() / "ports", error)) {
       std::ifstream file(port.path() / "state");
       std::string state;

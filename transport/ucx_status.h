@@ -1,4 +1,6 @@
 // UCX's status codes and ours, either way.
+//
+// Threads    safe; pure.
 #pragma once
 
 #include <ucs/type/status.h>

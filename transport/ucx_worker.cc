@@ -24,8 +24,7 @@ constexpr std::chrono::milliseconds kAbandonedLimit{100};
 Status Describe(UcxWorker::Impl& impl) {
   ucp_worker_attr_t attributes{};
   attributes.field_mask = UCP_WORKER_ATTR_FIELD_ADDRESS | UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER;
-  PASSBAND_RETURN_IF_ERROR(
-      FromUcx(ucp_worker_query(impl.handle, &attributes), "ucp_worker_query"));
+  PASSBAND_RETURN_IF_ERROR(FromUcx(ucp_worker_query(impl.handle, &attributes), "ucp_worker_query"));
   const auto* address = reinterpret_cast<const std::byte*>(attributes.address);
   impl.address.assign(address, address + attributes.address_length);
   ucp_worker_release_address(impl.handle, attributes.address);
@@ -47,14 +46,12 @@ StatusOr<std::shared_ptr<UcxWorker>> UcxWorker::Create(std::shared_ptr<UcxContex
                                                        const UcxWorkerOptions& options) {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  params.thread_mode =
-      options.single_thread ? UCS_THREAD_MODE_SINGLE : UCS_THREAD_MODE_SERIALIZED;
+  params.thread_mode = options.single_thread ? UCS_THREAD_MODE_SINGLE : UCS_THREAD_MODE_SERIALIZED;
   auto impl = std::make_unique<Impl>();
   impl->context = std::move(context);
   impl->options = options;
-  PASSBAND_RETURN_IF_ERROR(
-      FromUcx(ucp_worker_create(impl->context->handle(), &params, &impl->handle),
-              "ucp_worker_create"));
+  PASSBAND_RETURN_IF_ERROR(FromUcx(
+      ucp_worker_create(impl->context->handle(), &params, &impl->handle), "ucp_worker_create"));
   std::shared_ptr<UcxWorker> worker(new UcxWorker(std::move(impl)));
   PASSBAND_RETURN_IF_ERROR(Describe(*worker->impl_));
   return worker;
@@ -72,8 +69,8 @@ UcxWorker::~UcxWorker() {
   while ((!impl.closing.empty() || !impl.transfers.empty()) && within(kCloseLimit)) Progress();
   while (!impl.abandoned.empty() && within(kAbandonedLimit)) Progress();
   if (!impl.closing.empty() || !impl.transfers.empty()) {
-    log::Warn("ucx_close_incomplete", {{"connections", impl.closing.size()},
-                                       {"transfers", impl.transfers.size()}});
+    log::Warn("ucx_close_incomplete",
+              {{"connections", impl.closing.size()}, {"transfers", impl.transfers.size()}});
   }
   ucp_worker_destroy(impl.handle);
   // UCX forgets what it could not complete; from here on nothing touches memory.
@@ -109,9 +106,8 @@ ucs_status_t UcxWorker::OnMessage(void* entry, const void* header, size_t header
     if ((params->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_ERR_REJECTED;
     sender = params->reply_ep;
   }
-  IncomingMessage message(*handler.worker,
-                          {static_cast<const std::byte*>(header), header_bytes}, data, bytes,
-                          sender);
+  IncomingMessage message(*handler.worker, {static_cast<const std::byte*>(header), header_bytes},
+                          data, bytes, sender);
   handler.handler(message);
   if (!rendezvous || message.received_) return UCS_OK;
   return ToUcx(message.refusal_.ok() ? StatusCode::kInternal : message.refusal_.code());
@@ -148,7 +144,8 @@ bool UcxWorker::Sleep(Duration timeout) {
   // Wake() sets `woken`, then reads `sleeping`; this, the other way round.
   impl_->sleeping.store(true);
   if (!impl_->woken.load()) {
-    std::array<pollfd, 2> fds{pollfd{impl_->event_fd, POLLIN, 0}, pollfd{impl_->wake_fd, POLLIN, 0}};
+    std::array<pollfd, 2> fds{pollfd{impl_->event_fd, POLLIN, 0},
+                              pollfd{impl_->wake_fd, POLLIN, 0}};
     const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(limit).count();
     const timespec span{ns / 1'000'000'000, ns % 1'000'000'000};
     ppoll(fds.data(), fds.size(), &span, nullptr);
@@ -224,8 +221,8 @@ void UcxWorker::Impl::Close(UcxEndpoint::Connection& connection) {
   connection.closing = true;
   ++depth;
   ucp_request_param_t params{};
-  params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK |
-                        UCP_OP_ATTR_FIELD_USER_DATA;
+  params.op_attr_mask =
+      UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.flags = UCP_EP_CLOSE_FLAG_FORCE;
   params.cb.send = &OnClosed;
   params.user_data = &connection;

@@ -21,6 +21,8 @@
 //           session's secret over the whole header (mac as zero), and over the
 //           payload of HELLO and FETCH. An APPEND's payload is covered by the
 //           checksum in its header.
+// Contract  both sides refuse another magic or version; a change of layout is a new
+//           version.
 // Errors    a reply whose code is not OK has no rows; its payload is the message
 //           text.
 #pragma once
@@ -41,7 +43,7 @@ inline constexpr uint32_t kMaxFetchRows = 1u << 20;
 inline constexpr uint32_t kMaxFetchGroups = 1u << 16;
 inline constexpr uint32_t kMaxRowBytes = 16 * 1024;
 inline constexpr uint32_t kMaxSliceBytes = 4096;
-inline constexpr uint32_t kMaxAppendTokens = 64;      // One block.
+inline constexpr uint32_t kMaxAppendTokens = 64;       // One block.
 inline constexpr uint32_t kMaxRangeTokens = 1u << 20;  // SLICES and READ.
 inline constexpr uint16_t kMaxKvHeads = 1024;
 inline constexpr uint64_t kMaxReplyBytes = uint64_t{1} << 30;

@@ -1,5 +1,7 @@
 // What UcxWorker, UcxEndpoint and IncomingMessage share: the transfers in flight
 // and the connections on their way out. For their .cc files only.
+//
+// Threads    its worker's rules (ucx_worker.h).
 #pragma once
 
 #include <ucp/api/ucp.h>
@@ -24,9 +26,9 @@ struct Transfer {
 
   UcxWorker::Impl* worker;
   const char* name;
-  Done done;  // Null once it has run.
+  Done done;                                      // Null once it has run.
   UcxEndpoint::Connection* connection = nullptr;  // Of a send.
-  ucp_ep_h sender = nullptr;  // Of a receive: UCX's endpoint to the sender.
+  ucp_ep_h sender = nullptr;                      // Of a receive: UCX's endpoint to the sender.
   // UCX reads the header until the send is complete.
   absl::InlinedVector<std::byte, 128> header;
   std::list<Transfer>::iterator self;

@@ -183,8 +183,8 @@ TEST_F(CodecTest, MutatedRequestsNeverCrash) {
   for (int round = 0; round < kRounds; ++round) {
     Message message = valid[random_() % valid.size()];
     for (uint64_t i = 0, n = 1 + random_() % 4; i < n; ++i) {
-      Bytes& part = message.payload.empty() || random_() % 2 == 0 ? message.header
-                                                                  : message.payload;
+      Bytes& part =
+          message.payload.empty() || random_() % 2 == 0 ? message.header : message.payload;
       part[random_() % part.size()] = static_cast<std::byte>(random_());
     }
     if (random_() % 4 == 0) message.header.resize(random_() % 120);
@@ -214,8 +214,7 @@ TEST_F(CodecTest, EveryHeaderBitCountsForTheMac) {
 TEST_F(CodecTest, TheMacCoversThePayloadOfHelloAndFetch) {
   for (const Message& message : ValidRequests(context_, random_)) {
     if (message.payload.empty()) continue;
-    const bool covered =
-        message.type == MessageType::kHello || message.type == MessageType::kFetch;
+    const bool covered = message.type == MessageType::kHello || message.type == MessageType::kFetch;
     for (size_t i = 0; i < message.payload.size(); ++i) {
       Bytes changed = message.payload;
       changed[i] ^= std::byte{1};
@@ -299,9 +298,9 @@ TEST_F(CodecTest, RepliesCarryTheirError) {
   const auto read = NewRead(context_, 5);
   auto reply = NewReply(read.request);
   reply.rows = 3;
-  const auto why = WithRetryAfter(Error(StatusCode::kResourceExhausted, "full: {}",
-                                        std::string(1000, 'x')),
-                                  std::chrono::milliseconds(250));
+  const auto why =
+      WithRetryAfter(Error(StatusCode::kResourceExhausted, "full: {}", std::string(1000, 'x')),
+                     std::chrono::milliseconds(250));
   const std::string text = SetError(reply, why);
   EXPECT_EQ(text.size(), kMaxErrorText);
   const auto payload = std::as_bytes(std::span(text));
@@ -324,7 +323,8 @@ TEST_F(CodecTest, MutatedRepliesNeverCrash) {
   }
   for (int round = 0; round < kRounds; ++round) {
     Bytes changed = valid;
-    for (int i = 0; i < 3; ++i) changed[random_() % changed.size()] = static_cast<std::byte>(random_());
+    for (int i = 0; i < 3; ++i)
+      changed[random_() % changed.size()] = static_cast<std::byte>(random_());
     EXPECT_LE(ParseAllReplies(changed, Bytes(64)), 1);
   }
 }

@@ -11,8 +11,7 @@
 namespace passband::transport {
 
 // How many kinds of request these bytes are: none or one.
-inline int ParseAllRequests(std::span<const std::byte> header,
-                            std::span<const std::byte> payload) {
+inline int ParseAllRequests(std::span<const std::byte> header, std::span<const std::byte> payload) {
   const auto peek = PeekRequest(header);
   if (!peek.ok()) return 0;
   VerifyMac(MacKey{}, header, payload);
@@ -33,8 +32,7 @@ inline int ParseAllRequests(std::span<const std::byte> header,
   return kinds + 1;
 }
 
-inline int ParseAllReplies(std::span<const std::byte> header,
-                           std::span<const std::byte> payload) {
+inline int ParseAllReplies(std::span<const std::byte> header, std::span<const std::byte> payload) {
   int kinds = 0;
   for (const MessageType type : {MessageType::kFetchReply, MessageType::kAppendAck,
                                  MessageType::kSlicesReply, MessageType::kReadReply}) {

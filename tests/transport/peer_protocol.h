@@ -10,9 +10,9 @@
 
 namespace passband::transport {
 
-inline constexpr uint16_t kEcho = 1;    // Answered with kEchoed, header and payload alike.
+inline constexpr uint16_t kEcho = 1;  // Answered with kEchoed, header and payload alike.
 inline constexpr uint16_t kEchoed = 2;
-inline constexpr uint16_t kPush = 3;    // Header: u64 bytes; answered with kPushed.
+inline constexpr uint16_t kPush = 3;  // Header: u64 bytes; answered with kPushed.
 inline constexpr uint16_t kPushed = 4;
 
 inline bool WriteAll(int fd, std::span<const std::byte> bytes) {

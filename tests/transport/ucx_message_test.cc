@@ -148,8 +148,7 @@ TEST_P(UcxMessageTest, TellsTheSenderOfARefusedRendezvous) {
   const auto payload = RandomPayload(1 << 20, 3);
   const auto send = [&] {
     Outcome sent;
-    to_b_->Send(kData + 1, BytesOf("x"), payload, {.mode = SendMode::kRendezvous},
-                sent.Callback());
+    to_b_->Send(kData + 1, BytesOf("x"), payload, {.mode = SendMode::kRendezvous}, sent.Callback());
     EXPECT_TRUE(Run([&] { return sent.ran(); }));
     EXPECT_EQ(sent.runs, 1);
     return sent.status.code();
@@ -191,9 +190,9 @@ TEST_P(UcxMessageTest, DropsWhatNobodyHandles) {
 
 TEST_P(UcxMessageTest, NamesItsTransport) {
   EXPECT_EQ(to_b_->transport_name(), GetParam());
+  const auto payload = RandomPayload(100, 1);
   Outcome sent;
-  to_b_->Send(kData, BytesOf("x"), RandomPayload(100, 1), {.mode = SendMode::kEager},
-              sent.Callback());
+  to_b_->Send(kData, BytesOf("x"), payload, {.mode = SendMode::kEager}, sent.Callback());
   ASSERT_TRUE(Run([&] { return sent.ran() && at_b_.size() == 1; }));
   EXPECT_EQ(to_b_->transport_name(), GetParam());
   EXPECT_EQ(to_a_->transport_name(), GetParam());
@@ -215,11 +214,9 @@ TEST_P(UcxMessageTest, CancelsWhatADestroyedEndpointHadInFlight) {
   to_b_->Send(kData, BytesOf("first"), {}, {}, first.Callback());
   ASSERT_TRUE(Run([&] { return first.ran() && at_b_.size() == 1; }));
   constexpr int kMessages = 40;
-  const auto payload = RandomPayload(1 << 20, 11);
   std::vector<Outcome> outcomes(kMessages);
   for (auto& outcome : outcomes) {
-    to_b_->Send(kData, BytesOf("x"), payload, {.mode = SendMode::kRendezvous},
-                outcome.Callback());
+    SendOwned(*to_b_, kData, RandomPayload(1 << 20, 11), SendMode::kRendezvous, outcome);
   }
   to_b_.reset();
   ASSERT_TRUE(Until({a_.worker.get()}, [&] { return a_.worker->outstanding() == 0; }));
@@ -230,10 +227,10 @@ TEST_P(UcxMessageTest, CancelsWhatADestroyedEndpointHadInFlight) {
 }
 
 TEST_P(UcxMessageTest, CancelsSendsThatNeverConnected) {
-  const auto payload = RandomPayload(1 << 20, 11);
-  std::vector<Outcome> outcomes(5);
-  for (auto& outcome : outcomes) {
-    to_b_->Send(kData, BytesOf("x"), payload, {}, outcome.Callback());
+  std::vector<Outcome> outcomes(6);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    const auto mode = i % 2 == 0 ? SendMode::kRendezvous : SendMode::kEager;
+    SendOwned(*to_b_, kData, RandomPayload(1 << 20, 11), mode, outcomes[i]);
   }
   to_b_.reset();
   to_a_.reset();

@@ -138,11 +138,10 @@ TEST_P(UcxPeerTest, EndsEverySendToAKilledPeer) {
   Meet();
   peer_.Stop();
   constexpr int kMessages = 30;
-  const auto payload = RandomPayload(1 << 20, 1);
   std::vector<Outcome> outcomes(kMessages);
   for (int i = 0; i < kMessages; ++i) {
     const auto mode = i % 2 == 0 ? SendMode::kRendezvous : SendMode::kEager;
-    endpoint_->Send(kEcho, BytesOf("x"), payload, {.mode = mode}, outcomes[i].Callback());
+    SendOwned(*endpoint_, kEcho, RandomPayload(1 << 20, 1), mode, outcomes[i]);
   }
   EXPECT_GT(node_.worker->outstanding(), 0u);
   peer_.Kill();

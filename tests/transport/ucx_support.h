@@ -50,8 +50,8 @@ struct Node {
     worker = *worker_made;
   }
 
-  std::unique_ptr<UcxEndpoint> Connect(std::span<const std::byte> address,
-                                       UcxEndpoint::OnError on_error = [](Status) {}) {
+  std::unique_ptr<UcxEndpoint> Connect(
+      std::span<const std::byte> address, UcxEndpoint::OnError on_error = [](Status) {}) {
     auto endpoint = UcxEndpoint::Connect(worker, address, std::move(on_error));
     if (!endpoint.ok()) throw std::runtime_error(endpoint.status().ToString());
     return *std::move(endpoint);
@@ -85,5 +85,18 @@ struct Outcome {
   int runs = 0;
   Status status;
 };
+
+// Sends a payload that is freed as soon as `done` has run, so that the sanitizer sees
+// UCX reading it any later.
+inline void SendOwned(UcxEndpoint& endpoint, uint16_t am_id, std::vector<std::byte> payload,
+                      SendMode mode, Outcome& outcome) {
+  auto owned = std::make_unique<std::vector<std::byte>>(std::move(payload));
+  const std::span<const std::byte> bytes(*owned);
+  endpoint.Send(am_id, BytesOf("x"), bytes, {.mode = mode},
+                [owned = std::move(owned), done = outcome.Callback()](Status status) mutable {
+                  owned.reset();
+                  std::move(done)(std::move(status));
+                });
+}
 
 }  // namespace passband::transport

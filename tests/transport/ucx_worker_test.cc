@@ -60,10 +60,9 @@ TEST_P(UcxWorkerTest, SleepsWithoutLosingMessages) {
   int returned = 0;
   ASSERT_TRUE(a.worker->SetHandler(1, [&](IncomingMessage&) { ++returned; }).ok());
   std::unique_ptr<UcxEndpoint> to_a;
-  ASSERT_TRUE(b.worker
-                  ->SetHandler(1, [&](IncomingMessage&) {
-                    to_a->Send(1, {}, {}, {}, [](Status) {});
-                  }).ok());
+  ASSERT_TRUE(
+      b.worker->SetHandler(1, [&](IncomingMessage&) { to_a->Send(1, {}, {}, {}, [](Status) {}); })
+          .ok());
   auto to_b = a.Connect(b.worker->address());
   {
     to_a = b.Connect(address_of_a);
