@@ -124,15 +124,20 @@ Status DataChannel::Hello() {
                                       options_.server, transport_));
 }
 
+bool DataChannel::EndCalls() {
+  Lock lock(*driver_);
+  if (!broken_.ok()) return false;
+  broken_ = Error(StatusCode::kCancelled, "the client of passband-server at {} is closed",
+                  options_.server);
+  EndAll(broken_);
+  return true;
+}
+
 void DataChannel::Close() {
   if (driver_ == nullptr) return;
+  EndCalls();
   {
     Lock lock(*driver_);
-    if (broken_.ok()) {
-      broken_ = Error(StatusCode::kCancelled, "the client of passband-server at {} is closed",
-                      options_.server);
-    }
-    EndAll(broken_);
     on_tick_ = nullptr;
     endpoint_.reset();
   }

@@ -65,6 +65,9 @@ class DataChannel {
   DataChannel(const DataChannel&) = delete;
   DataChannel& operator=(const DataChannel&) = delete;
 
+  // Ends every call, those to come included, and keeps the connection: the server is to
+  // hear of the end from us. False: it was lost before.
+  bool EndCalls();
   // Ends every call and the connection. From any thread; again does nothing.
   void Close();
   const Limits& limits() const { return limits_; }

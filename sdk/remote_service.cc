@@ -91,7 +91,6 @@ struct RemoteService::Impl {
   ~Impl();
   Status Connect();
   void Heartbeat();
-  Status Broken();
   StatusOr<uint64_t> ProfileId(const Profile& profile);
 };
 
@@ -122,7 +121,7 @@ RemoteService::Impl::~Impl() {
   if (channel == nullptr) return;
   // Without a session the server closes what this client left open at once,
   // instead of at the end of its lease.
-  if (Broken().ok()) {
+  if (channel->EndCalls()) {
     if (const Status left = control.Disconnect(kGoodbye); !left.ok()) {
       log::Debug("disconnect_failed", {{"error", left}});
     }
@@ -137,11 +136,6 @@ void RemoteService::Impl::Heartbeat() {
     DataChannel::Lock lock(channel->driver());
     channel->Break(failure);
   });
-}
-
-Status RemoteService::Impl::Broken() {
-  DataChannel::Lock lock(channel->driver());
-  return channel->broken();
 }
 
 StatusOr<uint64_t> RemoteService::Impl::ProfileId(const Profile& profile) {
