@@ -6,7 +6,8 @@ import sys
 FOLDERS = ("base", "kernels", "profile", "kvstore", "transport", "llama", "sdk", "services")
 LIMIT = {".h": 260, ".cuh": 400, ".cc": 420, ".cu": 420}
 # A file that must be longer says why in its opening comment, and stands here.
-LONGER = {}
+# The codec: one parser and one builder a message, read side by side.
+LONGER = {"transport/codec.cc": 440}
 CONTRACT = re.compile(r"Threads|Contract|Stream")
 EXEMPT_FROM_CONTRACT = {"base", "reference"}
 PRIVATE_HEADER = re.compile(r"-inl\.h$")
