@@ -20,8 +20,6 @@ class RealClock final : public Clock {
 };
 
 // Seconds from `from` to `to`, for metrics and tables.
-inline double Seconds(Duration duration) {
-  return std::chrono::duration<double>(duration).count();
-}
+inline double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace passband

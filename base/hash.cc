@@ -41,7 +41,9 @@ Sha256Digest Sha256::Finish() {
   return digest;
 }
 
-Sha256Digest HashSha256(std::span<const std::byte> bytes) { return Sha256().Update(bytes).Finish(); }
+Sha256Digest HashSha256(std::span<const std::byte> bytes) {
+  return Sha256().Update(bytes).Finish();
+}
 
 std::string ToHex(std::span<const std::byte> bytes) {
   std::string out;

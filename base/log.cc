@@ -23,8 +23,8 @@ std::atomic<bool>& JsonFlag() {
 
 spdlog::logger& Logger() {
   static const std::shared_ptr<spdlog::logger> logger = [] {
-    auto made = std::make_shared<spdlog::logger>(
-        "passband", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto made = std::make_shared<spdlog::logger>("passband",
+                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern("%H:%M:%S.%e %l %v");
     made->flush_on(spdlog::level::trace);
     return made;
@@ -101,9 +101,8 @@ Status Configure(const std::string& level, const std::string& format) {
                            "log format '{}' is unknown; choose text or json", format);
   }
   JsonFlag() = format == "json";
-  Logger().set_pattern(format == "json"
-                           ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%e%z\",\"level\":\"%l\",%v"
-                           : "%H:%M:%S.%e %l %v");
+  Logger().set_pattern(format == "json" ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%e%z\",\"level\":\"%l\",%v"
+                                        : "%H:%M:%S.%e %l %v");
   Logger().set_level(parsed);
   return OkStatus();
 }

@@ -10,8 +10,8 @@
 namespace passband {
 
 void RandomBytes(std::span<std::byte> out) {
-  PASSBAND_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(out.data()),
-                            static_cast<int>(out.size())) == 1);
+  PASSBAND_CHECK(
+      RAND_bytes(reinterpret_cast<unsigned char*>(out.data()), static_cast<int>(out.size())) == 1);
 }
 
 uint64_t RandomU64() {

@@ -27,16 +27,13 @@ inline Status OkStatus() { return {}; }
 // Makes an error:
 //   return Error(StatusCode::kNotFound, "sequence {} is not open", id);
 template <typename... Args>
-[[nodiscard]] Status Error(StatusCode code, fmt::format_string<Args...> text,
-                           Args&&... args) {
+[[nodiscard]] Status Error(StatusCode code, fmt::format_string<Args...> text, Args&&... args) {
   return {code, fmt::format(text, std::forward<Args>(args)...)};
 }
 
 // The message as a std::string: Debian's absl::string_view is its own type and
 // does not convert.
-inline std::string Message(const Status& status) {
-  return std::string(status.message());
-}
+inline std::string Message(const Status& status) { return std::string(status.message()); }
 
 // The same error with `context` and a colon before its message.
 inline Status Annotate(const Status& status, const std::string& context) {
@@ -68,19 +65,19 @@ inline std::optional<std::chrono::milliseconds> RetryAfter(const Status& status)
 
 // Stops the process when a promise of our own code does not hold. Never for
 // input from outside.
-#define PASSBAND_CHECK(condition)                                               \
-  do {                                                                          \
-    if (!(condition)) ::passband::CheckFailed(#condition, __FILE__, __LINE__);  \
+#define PASSBAND_CHECK(condition)                                              \
+  do {                                                                         \
+    if (!(condition)) ::passband::CheckFailed(#condition, __FILE__, __LINE__); \
   } while (false)
 
 #define PASSBAND_CONCAT_INNER(a, b) a##b
 #define PASSBAND_CONCAT(a, b) PASSBAND_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr` is an error.
-#define PASSBAND_RETURN_IF_ERROR(expr)                                   \
-  do {                                                                   \
+#define PASSBAND_RETURN_IF_ERROR(expr)                                      \
+  do {                                                                      \
     if (::passband::Status passband_status = (expr); !passband_status.ok()) \
-      return passband_status;                                            \
+      return passband_status;                                               \
   } while (false)
 
 // Assigns the value of a StatusOr to `lhs`, or returns its error.

@@ -27,10 +27,18 @@ bool SplitNumber(const std::string& text, double& number, std::string& unit) {
 }  // namespace
 
 StatusOr<uint64_t> ParseBytes(const std::string& text) {
-  static constexpr std::array<std::pair<const char*, double>, 12> kUnits{{
-      {"", 1.0}, {"B", 1.0}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
-      {"TiB", 1099511627776.0}, {"Ki", 1024.0}, {"Mi", 1048576.0}, {"Gi", 1073741824.0},
-      {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}}};
+  static constexpr std::array<std::pair<const char*, double>, 12> kUnits{{{"", 1.0},
+                                                                          {"B", 1.0},
+                                                                          {"KiB", 1024.0},
+                                                                          {"MiB", 1048576.0},
+                                                                          {"GiB", 1073741824.0},
+                                                                          {"TiB", 1099511627776.0},
+                                                                          {"Ki", 1024.0},
+                                                                          {"Mi", 1048576.0},
+                                                                          {"Gi", 1073741824.0},
+                                                                          {"KB", 1e3},
+                                                                          {"MB", 1e6},
+                                                                          {"GB", 1e9}}};
   double number = 0;
   std::string unit;
   if (SplitNumber(text, number, unit)) {

@@ -308,7 +308,8 @@ int Main(int argc, char** argv) {
   CLI::App app("A fetch through the product, beside the least it could cost");
   app.add_flag("--json", options.json, "Print JSON instead of a table");
   app.add_option("--rounds", options.rounds, "Rounds of each")->check(CLI::PositiveNumber);
-  app.add_option("--requests", options.requests, "Requests in a round")->check(CLI::Range(10, 4000));
+  app.add_option("--requests", options.requests, "Requests in a round")
+      ->check(CLI::Range(10, 4000));
   app.add_option("--rows", options.rows, "Rows in a request")->check(CLI::Range(8, 1 << 14));
   app.add_option("--transports", transports, "UCX transports to measure, posix and tcp");
   CLI11_PARSE(app, argc, argv);

@@ -51,8 +51,8 @@ class Client {
         worker_(Value(transport::UcxWorker::Create(ucx_))),
         landing_(Value(server::Staging::Create(ucx_, 16 * kMiB, true))),
         buffer_(*landing_->Allocate(16 * kMiB)) {
-    for (const MessageType type : {MessageType::kHelloAck, MessageType::kFetchReply,
-                                   MessageType::kAppendAck}) {
+    for (const MessageType type :
+         {MessageType::kHelloAck, MessageType::kFetchReply, MessageType::kAppendAck}) {
       Require(worker_->SetHandler(transport::AmId(type), [this](transport::IncomingMessage& m) {
         std::memcpy(&reply_, m.header().data(), sizeof(reply_));
         m.Receive(buffer_.bytes(), landing_->memory(), [this](const Status& status) {
@@ -68,8 +68,8 @@ class Client {
     worker_.reset();
   }
 
-  void Call(MessageType type, std::span<const std::byte> header,
-            std::span<const std::byte> payload, transport::SendMode mode) {
+  void Call(MessageType type, std::span<const std::byte> header, std::span<const std::byte> payload,
+            transport::SendMode mode) {
     done_ = false;
     endpoint_->Send(transport::AmId(type), header, payload, {.mode = mode},
                     [](const Status& status) { Require(status); });
@@ -275,7 +275,8 @@ int main(int argc, char** argv) {
   uint64_t ram = 512 * passband::kMiB;
   int rounds = 2000;
   for (int i = 1; i + 1 < argc; i += 2) {
-    if (std::strcmp(argv[i], "--ram") == 0) ram = passband::Value(passband::ParseBytes(argv[i + 1]));
+    if (std::strcmp(argv[i], "--ram") == 0)
+      ram = passband::Value(passband::ParseBytes(argv[i + 1]));
     if (std::strcmp(argv[i], "--rounds") == 0) rounds = std::atoi(argv[i + 1]);
   }
   for (const char* tls : {"tcp,posix,self", "tcp"}) passband::Measure(tls, ram, rounds);

@@ -119,7 +119,9 @@ Status Safetensors::AddFile(const std::string& path) {
 
 Status Safetensors::AddIndex(const std::string& folder, const std::string& index_path) {
   PASSBAND_ASSIGN_OR_RETURN(const std::set<std::string> shards, ShardsOf(index_path));
-  for (const std::string& shard : shards) PASSBAND_RETURN_IF_ERROR(AddFile(folder + "/" + shard));
+  for (const std::string& shard : shards) {
+    PASSBAND_RETURN_IF_ERROR(AddFile(fmt::format("{}/{}", folder, shard)));
+  }
   return OkStatus();
 }
 

@@ -178,7 +178,7 @@ StatusOr<TaskDocument> TaskMaker::Recall(uint32_t context, uint64_t seed, uint64
     const auto cue = static_cast<uint32_t>(text.size() + opening.size());
     out.answers.push_back(
         {.cue = cue, .first = cue + kCueBytes, .count = kRecallEnd - kCueBytes, .word = {}});
-    text += opening + body.substr(place, kQuotedBytes) + closing;
+    text.append(opening).append(body, place, kQuotedBytes).append(closing);
   }
   out.tokens = EncodeBytes(text);
   return out;

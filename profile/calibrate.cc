@@ -36,8 +36,9 @@ Status CheckLayer(const LayerCapture& capture, const Model& model) {
 Status CheckInput(std::span<const DocumentCapture> documents, const Model& model,
                   const CalibrationOptions& options) {
   if (options.chunks == 0 || options.chunks > static_cast<uint32_t>(model.shape.chunks())) {
-    return Error(StatusCode::kInvalidArgument, "{} chunks asked for; the model has {} to choose from",
-                 options.chunks, model.shape.chunks());
+    return Error(StatusCode::kInvalidArgument,
+                 "{} chunks asked for; the model has {} to choose from", options.chunks,
+                 model.shape.chunks());
   }
   if (options.top_k == 0) return Error(StatusCode::kInvalidArgument, "top-k must be at least 1");
   if (documents.empty()) return Error(StatusCode::kInvalidArgument, "no documents to calibrate on");
@@ -124,8 +125,8 @@ class Job {
     const uint32_t kv_head = per_kv_head ? head : head / group;
     kernels::HeadShape shape = model_.shape;
     if (options_.adjacent_pairing) shape.layout = kernels::RopeLayout::kInterleaved;
-    const kernels::SliceSpec all = HeadSamples::MeasureAllChunks(documents_, layer, kv_head, shape,
-                                                                 options_.encoding);
+    const kernels::SliceSpec all =
+        HeadSamples::MeasureAllChunks(documents_, layer, kv_head, shape, options_.encoding);
     const HeadSamples samples(documents_, layer, kv_head, per_kv_head ? head * group : head,
                               per_kv_head ? group : 1, model_.query_heads, all);
     std::vector<uint16_t> chunks = Choose(samples, result_.quality[index]);

@@ -66,8 +66,8 @@ struct Calibration {
 using CalibrationProgress = std::function<void(uint32_t done, uint32_t total)>;
 
 // `shape`, `layers`, head counts: the model's. Documents hold `layers` captures.
-StatusOr<Calibration> Calibrate(const kernels::HeadShape& shape,
-                                uint32_t layers, uint32_t query_heads, uint32_t kv_heads,
+StatusOr<Calibration> Calibrate(const kernels::HeadShape& shape, uint32_t layers,
+                                uint32_t query_heads, uint32_t kv_heads,
                                 std::span<const DocumentCapture> documents,
                                 const CalibrationOptions& options,
                                 const CalibrationProgress& progress = nullptr);

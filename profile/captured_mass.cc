@@ -53,11 +53,10 @@ class MassScan {
     const kernels::SliceSpec& spec = samples_.all_chunks();
     const kernels::ChunkDims dims = kernels::DimsOfChunk(spec.shape, chunk);
     const float* query = sample.queries[head];
-    return AddScaledPair(logits, query[dims.first] * samples_.scale(),
-                         sample.decoded + size_t{chunk} * sample.stride,
-                         query[dims.second] * samples_.scale(),
-                         sample.decoded + (spec.chunks.size() + chunk) * sample.stride,
-                         sample.context, out);
+    return AddScaledPair(
+        logits, query[dims.first] * samples_.scale(),
+        sample.decoded + size_t{chunk} * sample.stride, query[dims.second] * samples_.scale(),
+        sample.decoded + (spec.chunks.size() + chunk) * sample.stride, sample.context, out);
   }
 
   double SampleMass(size_t s, uint16_t chunk) {

@@ -54,8 +54,8 @@ kernels::SliceSpec HeadSamples::MeasureAllChunks(std::span<const DocumentCapture
     for (size_t t = 0; t < capture.tokens; ++t) {
       for (size_t c = 0; c < 2 * chunks; ++c) {
         const auto dims = kernels::DimsOfChunk(shape, static_cast<int>(c % chunks));
-        const double k = keys[t * shape.head_dim + static_cast<size_t>(c < chunks ? dims.first
-                                                                                  : dims.second)];
+        const double k =
+            keys[t * shape.head_dim + static_cast<size_t>(c < chunks ? dims.first : dims.second)];
         sum[c] += k;
         squares[c] += k * k;
       }
@@ -109,10 +109,10 @@ std::vector<float> TrueAttention(const HeadSamples& samples, const HeadSamples::
     float largest = 0;
     // head_dim is even: RoPE rotates pairs.
     for (size_t d = 0; d + 1 < head_dim; d += 2) {
-      largest = AddScaledPair(logits.data(), query[d] * samples.scale(),
-                              sample.exact + d * sample.stride, query[d + 1] * samples.scale(),
-                              sample.exact + (d + 1) * sample.stride, sample.context,
-                              logits.data());
+      largest =
+          AddScaledPair(logits.data(), query[d] * samples.scale(), sample.exact + d * sample.stride,
+                        query[d + 1] * samples.scale(), sample.exact + (d + 1) * sample.stride,
+                        sample.context, logits.data());
     }
     const float sum = ExponentialSum(largest, sample.context, logits.data());
     const float share = 1.0F / (sum * static_cast<float>(sample.queries.size()));

@@ -18,10 +18,10 @@ namespace passband {
 class HeadSamples {
  public:
   struct Sample {
-    const float* exact = nullptr;     // [head_dim][stride]: the keys
-    const float* decoded = nullptr;   // [2 * chunks][stride]: as slices hold them
-    size_t stride = 0;                // tokens of the document
-    uint32_t context = 0;             // the query sees tokens [0, context)
+    const float* exact = nullptr;       // [head_dim][stride]: the keys
+    const float* decoded = nullptr;     // [2 * chunks][stride]: as slices hold them
+    size_t stride = 0;                  // tokens of the document
+    uint32_t context = 0;               // the query sees tokens [0, context)
     std::vector<const float*> queries;  // one for each query head, [head_dim]
   };
 

@@ -18,7 +18,9 @@ constexpr std::array<std::pair<kernels::SliceEncoding, const char*>, 5> kEncodin
      {kernels::SliceEncoding::kInt4, "int4"},
      {kernels::SliceEncoding::kInt2, "int2"}}};
 constexpr std::array<std::pair<kernels::DType, const char*>, 3> kDTypes{
-    {{kernels::DType::kBf16, "bf16"}, {kernels::DType::kF16, "f16"}, {kernels::DType::kF32, "f32"}}};
+    {{kernels::DType::kBf16, "bf16"},
+     {kernels::DType::kF16, "f16"},
+     {kernels::DType::kF32, "f32"}}};
 constexpr std::array<std::pair<kernels::RopeLayout, const char*>, 2> kLayouts{
     {{kernels::RopeLayout::kHalf, "half"}, {kernels::RopeLayout::kInterleaved, "interleaved"}}};
 

@@ -286,8 +286,8 @@ Status ReadBody(const Json& root, Profile& out, std::string& digest) {
   if (granularity != "kv_head" && granularity != "query_head") {
     return Malformed("granularity", "must be kv_head or query_head");
   }
-  out.granularity = granularity == "kv_head" ? Profile::Granularity::kKvHead
-                                             : Profile::Granularity::kQueryHead;
+  out.granularity =
+      granularity == "kv_head" ? Profile::Granularity::kKvHead : Profile::Granularity::kQueryHead;
   PASSBAND_RETURN_IF_ERROR(ReadModel(*model, out));
   PASSBAND_RETURN_IF_ERROR(ReadProvenance(*provenance, out.provenance));
   return ReadHeads(*heads, out);
@@ -302,7 +302,8 @@ Status Profile::Finish() {
   }
   const size_t heads = size_t{layers} * heads_per_layer();
   if (specs.size() != heads) {
-    return Malformed("heads", fmt::format("has {} entries, the model needs {}", specs.size(), heads));
+    return Malformed("heads",
+                     fmt::format("has {} entries, the model needs {}", specs.size(), heads));
   }
   for (size_t i = 0; i < specs.size(); ++i) {
     PASSBAND_RETURN_IF_ERROR(CheckSpec(*this, *specs[i], i));
@@ -382,8 +383,8 @@ Status Profile::CheckModel(const ModelFingerprint& model) const {
   return Error(StatusCode::kFailedPrecondition,
                "the profile was made for another {} ({}, fingerprint {}); the model loaded has {}. "
                "Calibrate a profile for it with 'passband calibrate'",
-               same_architecture ? "checkpoint" : "architecture", model_name, fingerprint.short_text(),
-               model.short_text());
+               same_architecture ? "checkpoint" : "architecture", model_name,
+               fingerprint.short_text(), model.short_text());
 }
 
 }  // namespace passband

@@ -30,14 +30,14 @@ class Profile {
   enum class Granularity : uint8_t { kKvHead, kQueryHead };
 
   struct Provenance {
-    std::string selector;         // "ca" or "greedy"
-    std::string pairing;          // "rope" or "adjacent"
-    std::string text_digest;      // SHA-256 of the calibration text
+    std::string selector;     // "ca" or "greedy"
+    std::string pairing;      // "rope" or "adjacent"
+    std::string text_digest;  // SHA-256 of the calibration text
     std::string tool_version;
     uint32_t documents = 0;
     uint32_t context_tokens = 0;
-    uint32_t positions = 0;       // query positions used in each document
-    uint32_t top_k = 0;           // K of contextual agreement, or of captured mass
+    uint32_t positions = 0;  // query positions used in each document
+    uint32_t top_k = 0;      // K of contextual agreement, or of captured mass
     uint64_t seed = 0;
   };
 
@@ -70,7 +70,9 @@ class Profile {
   uint32_t heads_per_layer() const {
     return granularity == Granularity::kKvHead ? kv_heads : query_heads;
   }
-  uint32_t chunks() const { return specs.empty() ? 0 : static_cast<uint32_t>(specs[0]->chunks.size()); }
+  uint32_t chunks() const {
+    return specs.empty() ? 0 : static_cast<uint32_t>(specs[0]->chunks.size());
+  }
   size_t slice_bytes() const { return specs.empty() ? 0 : specs[0]->slice_bytes(); }
   const std::shared_ptr<const kernels::SliceSpec>& spec(uint32_t layer, uint32_t head) const {
     return specs[layer * heads_per_layer() + head];

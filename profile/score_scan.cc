@@ -45,8 +45,7 @@ HWY_INLINE V FastExp(Floats d, V x) {
   power = hn::MulAdd(fraction, power, hn::Set(d, 0.2413793F));
   power = hn::MulAdd(fraction, power, hn::Set(d, 0.6931370F));
   power = hn::MulAdd(fraction, power, hn::Set(d, 0.9999998F));
-  const auto exponent =
-      hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, whole), hn::Set(di, 127)));
+  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, whole), hn::Set(di, 127)));
   return hn::Mul(power, hn::BitCast(d, exponent));
 }
 

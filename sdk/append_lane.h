@@ -23,8 +23,8 @@ namespace passband {
 class AppendLane {
  public:
   struct Options {
-    uint32_t window = 8;         // Sent and not acknowledged.
-    Duration retry_budget{};     // From an append's first refusal.
+    uint32_t window = 8;      // Sent and not acknowledged.
+    Duration retry_budget{};  // From an append's first refusal.
   };
   enum class Verdict { kStored, kAgain, kFailed };
 

@@ -147,10 +147,10 @@ void AppendSender::Answered(const std::shared_ptr<Item>& item, const Status& ans
   --sequence.unstored;
   bytes_ -= item->rows.bytes().size();
   if (verdict == AppendLane::Verdict::kFailed && sequence.poison.ok()) {
-    sequence.poison = Annotate(
-        answer, fmt::format("append to sequence {}, layer {}, tokens {} to {}", sequence.id,
-                            item->header.layer, item->header.first_token,
-                            item->header.first_token + item->header.count - 1));
+    sequence.poison =
+        Annotate(answer, fmt::format("append to sequence {}, layer {}, tokens {} to {}",
+                                     sequence.id, item->header.layer, item->header.first_token,
+                                     item->header.first_token + item->header.count - 1));
     DropWaiting(sequence);
   }
   SendDue(sequence, lane, now);

@@ -23,9 +23,9 @@
 namespace passband {
 
 struct Call {
-  using Header = std::variant<transport::HelloHeader, transport::FetchHeader,
-                              transport::AppendHeader, transport::SlicesHeader,
-                              transport::ReadHeader>;
+  using Header =
+      std::variant<transport::HelloHeader, transport::FetchHeader, transport::AppendHeader,
+                   transport::SlicesHeader, transport::ReadHeader>;
 
   // What to send. The channel sets the deadline and the MAC when it does.
   Header header;

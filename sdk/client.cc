@@ -162,9 +162,9 @@ Result<uint64_t> Client::Lookup(const std::string& model, std::span<const uint32
 }
 
 Status Client::Append(const AppendRequest& request) {
-  return client::ToPublic(impl_->service->Append({SequenceId(request.sequence), request.layer,
-                                                  request.first_token, request.count,
-                                                  request.rows}));
+  return client::ToPublic(
+      impl_->service->Append({SequenceId(request.sequence), request.layer, request.first_token,
+                              request.count, request.rows}));
 }
 
 Status Client::Flush(uint64_t sequence) {
@@ -186,8 +186,8 @@ Rows Client::Fetch(std::initializer_list<FetchGroup> groups, uint32_t row_bytes)
 }
 
 Rows Client::Read(const Range& range) {
-  return Rows(std::make_unique<Rows::Impl>(
-      Rows::Impl{impl_->service->StartRead(ToRequest(range))}));
+  return Rows(
+      std::make_unique<Rows::Impl>(Rows::Impl{impl_->service->StartRead(ToRequest(range))}));
 }
 
 Rows Client::Slices(const Range& range, const SliceProfile& profile) {

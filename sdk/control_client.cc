@@ -38,9 +38,8 @@ Status FromGrpc(const grpc::Status& status, const grpc::ClientContext& context) 
   const auto found = trailers.find(kRetryAfterMetadata);
   if (found == trailers.end()) return out;
   const std::string text(found->second.data(), found->second.size());
-  if (text.empty() || text.size() > 9 || !std::all_of(text.begin(), text.end(), [](char c) {
-        return c >= '0' && c <= '9';
-      })) {
+  if (text.empty() || text.size() > 9 ||
+      !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
     return out;
   }
   return WithRetryAfter(out, Milliseconds(std::stoll(text)));
@@ -145,8 +144,7 @@ struct ControlClient::Impl {
   }
 };
 
-ControlClient::ControlClient(Options options)
-    : impl_(std::make_unique<Impl>(std::move(options))) {}
+ControlClient::ControlClient(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 
 ControlClient::~ControlClient() {
   std::unique_lock lock(impl_->mutex);
@@ -157,16 +155,15 @@ ControlClient::~ControlClient() {
 StatusOr<SessionInfo> ControlClient::Connect() {
   v1::ConnectRequest request;
   request.set_protocol_version(kProtocolVersion);
-  for (const v1::Capability capability :
-       {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES, v1::CAPABILITY_READ,
-        v1::CAPABILITY_REPLY_CHECKSUM}) {
+  for (const v1::Capability capability : {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES,
+                                          v1::CAPABILITY_READ, v1::CAPABILITY_REPLY_CHECKSUM}) {
     request.add_capabilities(capability);
   }
   request.set_tenant(impl_->options.tenant);
   request.set_client(impl_->options.client);
-  PASSBAND_ASSIGN_OR_RETURN(const v1::ConnectResponse response,
-                            impl_->Call(&v1::Control::Stub::Connect, request, "connect",
-                                        impl_->options.connect_timeout));
+  PASSBAND_ASSIGN_OR_RETURN(
+      const v1::ConnectResponse response,
+      impl_->Call(&v1::Control::Stub::Connect, request, "connect", impl_->options.connect_timeout));
   SessionInfo out;
   if (response.protocol_version() != kProtocolVersion) {
     return Error(StatusCode::kFailedPrecondition,
@@ -190,8 +187,7 @@ StatusOr<SessionInfo> ControlClient::Connect() {
 }
 
 Status ControlClient::Disconnect(Milliseconds timeout) {
-  return impl_
-      ->Call(&v1::Control::Stub::Disconnect, v1::DisconnectRequest(), "disconnect", timeout)
+  return impl_->Call(&v1::Control::Stub::Disconnect, v1::DisconnectRequest(), "disconnect", timeout)
       .status();
 }
 
@@ -302,10 +298,9 @@ Status ControlClient::Close(SequenceId sequence) {
 }
 
 StatusOr<SequenceStat> ControlClient::Stat(SequenceId sequence) {
-  PASSBAND_ASSIGN_OR_RETURN(
-      const v1::StatSequenceResponse response,
-      impl_->Call(&v1::Control::Stub::StatSequence, For<v1::StatSequenceRequest>(sequence),
-                  "stat sequence"));
+  PASSBAND_ASSIGN_OR_RETURN(const v1::StatSequenceResponse response,
+                            impl_->Call(&v1::Control::Stub::StatSequence,
+                                        For<v1::StatSequenceRequest>(sequence), "stat sequence"));
   return ToStat(response.sequence());
 }
 

@@ -90,9 +90,9 @@ Status DataChannel::Start() {
   PASSBAND_ASSIGN_OR_RETURN(
       endpoint_, transport::UcxEndpoint::Connect(worker_, options_.address, [this](Status why) {
         Lose(Error(StatusCode::kUnavailable,
-                    "lost the connection to passband-server at {} ({}): see that it runs, then "
-                    "connect again",
-                    options_.server, Message(why)));
+                   "lost the connection to passband-server at {} ({}): see that it runs, then "
+                   "connect again",
+                   options_.server, Message(why)));
       }));
   return OkStatus();
 }
@@ -119,9 +119,10 @@ Status DataChannel::Hello() {
   const Status status = Wait(lock, call);
   transport_ = endpoint_ == nullptr ? "unknown" : endpoint_->transport_name();
   if (status.ok()) return OkStatus();
-  return Annotate(status, fmt::format("the data plane of passband-server at {} does not answer over "
-                                      "{} (is its data port reachable? see --net-devices)",
-                                      options_.server, transport_));
+  return Annotate(status,
+                  fmt::format("the data plane of passband-server at {} does not answer over "
+                              "{} (is its data port reachable? see --net-devices)",
+                              options_.server, transport_));
 }
 
 bool DataChannel::EndCalls() {
@@ -177,8 +178,8 @@ void DataChannel::Tick(Time now) {
     if (now >= call->deadline + options_.lost_after) {
       Lose(Error(StatusCode::kUnavailable,
                  "passband-server at {} left a request without an answer for {} s: it hangs, or is "
-                  "out of reach; connect again",
-                  options_.server, options_.lost_after.count() / 1000));
+                 "out of reach; connect again",
+                 options_.server, options_.lost_after.count() / 1000));
     } else if (call->on_done && !call->abandoned) {
       // Nobody waits in Wait(): tell whoever sent it.
       call->abandoned = true;
@@ -256,8 +257,8 @@ void DataChannel::OnHelloAck(IncomingMessage& message) {
   if (found == pending_.end() || found->second->request().type != MessageType::kHello) return;
   Status status = transport::ReplyStatus(ack->reply, message.data());
   if (status.ok() && ack->reply.epoch != options_.session.epoch) {
-    status = Error(StatusCode::kUnauthenticated, "epoch {} where {} was expected",
-                   ack->reply.epoch, options_.session.epoch);
+    status = Error(StatusCode::kUnauthenticated, "epoch {} where {} was expected", ack->reply.epoch,
+                   options_.session.epoch);
   }
   if (status.ok()) {
     limits_ = {ack->max_reply_bytes, ack->max_rows, std::max<uint32_t>(1, ack->max_outstanding)};
@@ -313,19 +314,18 @@ void DataChannel::Accept(const std::shared_ptr<Call>& call, const ReplyHeader& r
     return;
   }
   const bool check = (call->request().flags & transport::kWantChecksum) != 0;
-  message.Receive(call->landing, call->landing_memory,
-                  [this, call, check, reply](Status received) {
-                    if (received.ok() && check &&
-                        ((reply.flags & transport::kHasChecksum) == 0 ||
-                         Checksum(call->landing) != reply.checksum)) {
-                      received = Error(StatusCode::kDataLoss,
-                                       "the reply of passband-server at {} to request {} fails its "
-                                       "checksum",
-                                       options_.server, call->id());
-                    }
-                    if (!received.ok() && !broken_.ok()) received = broken_;
-                    End(call, std::move(received));
-                  });
+  message.Receive(call->landing, call->landing_memory, [this, call, check, reply](Status received) {
+    if (received.ok() && check &&
+        ((reply.flags & transport::kHasChecksum) == 0 ||
+         Checksum(call->landing) != reply.checksum)) {
+      received = Error(StatusCode::kDataLoss,
+                       "the reply of passband-server at {} to request {} fails its "
+                       "checksum",
+                       options_.server, call->id());
+    }
+    if (!received.ok() && !broken_.ok()) received = broken_;
+    End(call, std::move(received));
+  });
 }
 
 void DataChannel::End(std::shared_ptr<Call> call, Status status) {
@@ -358,7 +358,9 @@ Status DataChannel::TimedOut(const Call& call) const {
 }
 
 Status DataChannel::Wait(Lock& lock, const std::shared_ptr<Call>& call) {
-  if (driver_->WaitUntil(lock, [&] { return call->done; }, call->deadline)) return call->status;
+  if (driver_->WaitUntil(
+          lock, [&] { return call->done; }, call->deadline))
+    return call->status;
   if (!broken_.ok()) return broken_;
   Status status = call->status.ok() ? TimedOut(*call) : call->status;
   Abandon(call);

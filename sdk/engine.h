@@ -63,8 +63,7 @@ struct EngineStats {
   uint64_t fetched_rows = 0;
   uint64_t fetched_bytes = 0;
   uint64_t full_attention_bytes = 0;  // what full attention would have read
-  double tip_seconds = 0, select_seconds = 0, cache_seconds = 0, fetch_seconds = 0,
-         fac_seconds = 0;
+  double tip_seconds = 0, select_seconds = 0, cache_seconds = 0, fetch_seconds = 0, fac_seconds = 0;
 };
 
 class Engine {

@@ -144,8 +144,8 @@ class KvService {
   virtual std::unique_ptr<PendingRows> StartRead(const RangeRequest& request) = 0;
   // Every kv head's slices of a token range, cut by the service:
   // [kv_head][count][slice_bytes]. The profile is registered when first used.
-  virtual std::unique_ptr<PendingRows> StartSlices(const RangeRequest& request,
-                                                   const std::shared_ptr<const Profile>& profile) = 0;
+  virtual std::unique_ptr<PendingRows> StartSlices(
+      const RangeRequest& request, const std::shared_ptr<const Profile>& profile) = 0;
 
   // Sends rows behind the caller's back; `rows` is copied before it returns.
   // A failure shows in Flush, and in every later Append of the sequence.

@@ -118,8 +118,8 @@ struct LandingPool::Impl {
     slab->mapped_bytes = slab_bytes;
     slab->buffer_bytes = buffer_bytes;
     if (context != nullptr) {
-      PASSBAND_ASSIGN_OR_RETURN(
-          slab->memory, transport::UcxMemory::Register(context, {slab->begin, slab_bytes}));
+      PASSBAND_ASSIGN_OR_RETURN(slab->memory,
+                                transport::UcxMemory::Register(context, {slab->begin, slab_bytes}));
     }
     for (uint64_t n = slab_bytes / buffer_bytes; n > 0; --n) {
       slab->free.push_back(slab->begin + (n - 1) * buffer_bytes);

@@ -111,8 +111,7 @@ void ProgressDriver::Sleep(Lock& lock, Duration longest) {
   const StatusOr<bool> armed = worker_.Arm();
   if (!armed.ok() || !*armed) return;
   std::array<pollfd, 2> events{pollfd{worker_.event_fd(), POLLIN, 0}, pollfd{wake_fd_, POLLIN, 0}};
-  const timespec limit =
-      ToTimespec(std::clamp<Duration>(longest, Duration::zero(), kLongestSleep));
+  const timespec limit = ToTimespec(std::clamp<Duration>(longest, Duration::zero(), kLongestSleep));
   ++sleepers_;
   lock.Release();
   ::ppoll(events.data(), events.size(), &limit, nullptr);

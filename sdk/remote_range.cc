@@ -92,8 +92,8 @@ class RangeRows final : public PendingRows {
   }
 
   StatusOr<Window> NewWindow(uint64_t first, uint64_t count) {
-    Window out{.call = std::make_shared<Call>(), .landing = result_, .first = first,
-               .count = count};
+    Window out{
+        .call = std::make_shared<Call>(), .landing = result_, .first = first, .count = count};
     Call& call = *out.call;
     const uint64_t bytes = count * plan_.kv_heads * plan_.item_bytes;
     if (plan_.kv_heads == 1 || count == plan_.range.count) {

@@ -108,8 +108,8 @@ Status RemoteService::Impl::Connect() {
   };
   // More than the bytes in flight: the pool keeps a slab for each size of append, and a
   // late one's memory until it is answered.
-  append_pool = LandingPool::Create(
-      channel->ucx(), {2 * options.append_bytes + kAppendSlabs, "append_bytes"});
+  append_pool = LandingPool::Create(channel->ucx(),
+                                    {2 * options.append_bytes + kAppendSlabs, "append_bytes"});
   appends = std::make_unique<AppendSender>(*channel, append_pool, SenderOptions(options));
   log::Debug("connected", {{"server", options.control_address},
                            {"session", session.session},
@@ -230,16 +230,15 @@ std::unique_ptr<PendingRows> RemoteService::StartSlices(
     const RangeRequest& request, const std::shared_ptr<const Profile>& profile) {
   const auto id = impl_->ProfileId(*profile);
   if (!id.ok()) return FailedRows(id.status());
-  return StartRemoteRange(
-      impl_->transfer,
-      {request, profile->kv_heads, static_cast<uint32_t>(profile->slice_bytes()), *id});
+  return StartRemoteRange(impl_->transfer, {request, profile->kv_heads,
+                                            static_cast<uint32_t>(profile->slice_bytes()), *id});
 }
 
 Status RemoteService::Append(const AppendRequest& request) {
   PASSBAND_ASSIGN_OR_RETURN(const RowShape shape, impl_->shapes.Of(request.sequence));
   PASSBAND_RETURN_IF_ERROR(CheckAppend(request, shape));
-  PASSBAND_RETURN_IF_ERROR(impl_->appends->Append(
-      request, {static_cast<uint16_t>(shape.kv_heads), shape.row_bytes}));
+  PASSBAND_RETURN_IF_ERROR(
+      impl_->appends->Append(request, {static_cast<uint16_t>(shape.kv_heads), shape.row_bytes}));
   impl_->traffic->appended_bytes += request.rows.size();
   return OkStatus();
 }

@@ -57,20 +57,18 @@ class RemoteService final : public KvService {
   Status RegisterModel(const ModelInfo& model) override;
   StatusOr<OpenedSequence> Open(const OpenParams& params) override;
   StatusOr<SequenceId> Fork(SequenceId sequence, uint64_t tokens) override;
-  Status Extend(SequenceId sequence, uint64_t first,
-                std::span<const uint32_t> token_ids) override;
+  Status Extend(SequenceId sequence, uint64_t first, std::span<const uint32_t> token_ids) override;
   Status Truncate(SequenceId sequence, uint64_t tokens) override;
   Status Seal(SequenceId sequence) override;
   Status Close(SequenceId sequence) override;
   StatusOr<SequenceStat> Stat(SequenceId sequence) override;
   StatusOr<std::vector<SequenceStat>> List(SequenceId after, uint32_t limit) override;
-  StatusOr<uint64_t> Lookup(const std::string& model,
-                            std::span<const uint32_t> token_ids) override;
+  StatusOr<uint64_t> Lookup(const std::string& model, std::span<const uint32_t> token_ids) override;
 
   std::unique_ptr<PendingRows> StartFetch(const FetchRequest& request) override;
   std::unique_ptr<PendingRows> StartRead(const RangeRequest& request) override;
-  std::unique_ptr<PendingRows> StartSlices(
-      const RangeRequest& request, const std::shared_ptr<const Profile>& profile) override;
+  std::unique_ptr<PendingRows> StartSlices(const RangeRequest& request,
+                                           const std::shared_ptr<const Profile>& profile) override;
 
   Status Append(const AppendRequest& request) override;
   Status Flush(SequenceId sequence) override;

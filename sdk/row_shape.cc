@@ -12,8 +12,8 @@ Status CheckAppend(const AppendRequest& request, const RowShape& shape) {
     return Error(StatusCode::kInvalidArgument, "append to layer {} of a model of {} layers",
                  request.layer, shape.layers);
   }
-  if (request.count == 0 ||
-      request.first_token / kBlockTokens != (request.first_token + request.count - 1) / kBlockTokens) {
+  if (request.count == 0 || request.first_token / kBlockTokens !=
+                                (request.first_token + request.count - 1) / kBlockTokens) {
     return Error(StatusCode::kInvalidArgument,
                  "append of {} tokens at {}: give 1 to {} within one block of {}", request.count,
                  request.first_token, kBlockTokens, kBlockTokens);

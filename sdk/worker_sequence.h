@@ -31,8 +31,8 @@ class WorkerSequence {
   // The slices of one head; null without a profile.
   const kernels::SliceIndex* slices(uint32_t layer, uint32_t kv_head) const;
 
-  uint64_t slice_bytes() const;      // memory of the slice indexes
-  uint64_t hot_row_bytes() const;    // memory of the row caches
+  uint64_t slice_bytes() const;    // memory of the slice indexes
+  uint64_t hot_row_bytes() const;  // memory of the row caches
   uint64_t tail_bytes() const;
 
   // Forgets tokens >= `tokens`, here and in the service.

@@ -76,9 +76,10 @@ class Embedded final : public KvService {
   }
 
   Status RegisterModel(const ModelInfo& model) override {
-    return store_->RegisterModel({model.fingerprint.text(), model.name,
-                                  {model.layers, model.kv_heads,
-                                   static_cast<uint32_t>(model.head.row_bytes())}});
+    return store_->RegisterModel(
+        {model.fingerprint.text(),
+         model.name,
+         {model.layers, model.kv_heads, static_cast<uint32_t>(model.head.row_bytes())}});
   }
 
   StatusOr<OpenedSequence> Open(const OpenParams& params) override {
@@ -97,8 +98,7 @@ class Embedded final : public KvService {
     return store_->Fork(options_.tenant, sequence, tokens, kOwner);
   }
 
-  Status Extend(SequenceId sequence, uint64_t first,
-                std::span<const uint32_t> token_ids) override {
+  Status Extend(SequenceId sequence, uint64_t first, std::span<const uint32_t> token_ids) override {
     return store_->ExtendTokenIds(options_.tenant, sequence, first, token_ids);
   }
 
@@ -142,8 +142,8 @@ class Embedded final : public KvService {
 
   std::unique_ptr<PendingRows> StartFetch(const FetchRequest& request) override;
   std::unique_ptr<PendingRows> StartRead(const RangeRequest& request) override;
-  std::unique_ptr<PendingRows> StartSlices(
-      const RangeRequest& request, const std::shared_ptr<const Profile>& profile) override;
+  std::unique_ptr<PendingRows> StartSlices(const RangeRequest& request,
+                                           const std::shared_ptr<const Profile>& profile) override;
   Status Append(const AppendRequest& request) override;
   Status Flush(SequenceId sequence) override { return PoisonOf(sequence); }
   void Report(const SelectionReport&) override {}
@@ -231,8 +231,7 @@ std::unique_ptr<PendingRows> Embedded::StartRead(const RangeRequest& request) {
   return std::make_unique<DoneRows>(std::move(out), bytes);
 }
 
-Status Embedded::Encode(const RangeRequest& request, const Profile& profile,
-                        std::byte* out) const {
+Status Embedded::Encode(const RangeRequest& request, const Profile& profile, std::byte* out) const {
   PASSBAND_ASSIGN_OR_RETURN(const SequenceInfo info,
                             store_->Stat(options_.tenant, request.sequence));
   if (info.model != profile.fingerprint.text()) {
@@ -257,8 +256,8 @@ Status Embedded::Encode(const RangeRequest& request, const Profile& profile,
   return OkStatus();
 }
 
-std::unique_ptr<PendingRows> Embedded::StartSlices(
-    const RangeRequest& request, const std::shared_ptr<const Profile>& profile) {
+std::unique_ptr<PendingRows> Embedded::StartSlices(const RangeRequest& request,
+                                                   const std::shared_ptr<const Profile>& profile) {
   if (profile->granularity != Profile::Granularity::kKvHead) {
     return std::make_unique<DoneRows>(
         Error(StatusCode::kInvalidArgument,
@@ -290,8 +289,7 @@ Status Embedded::Append(const AppendRequest& request) {
   PASSBAND_RETURN_IF_ERROR(PoisonOf(request.sequence));
   PASSBAND_ASSIGN_OR_RETURN(const KvShape shape,
                             store_->ShapeOf(options_.tenant, request.sequence));
-  PASSBAND_RETURN_IF_ERROR(
-      CheckAppend(request, {shape.layers, shape.kv_heads, shape.row_bytes}));
+  PASSBAND_RETURN_IF_ERROR(CheckAppend(request, {shape.layers, shape.kv_heads, shape.row_bytes}));
   const auto append = [&]() -> Status {
     PASSBAND_ASSIGN_OR_RETURN(Store::AppendSlot slot,
                               ReserveWithin(request, Now() + options_.append_retry_budget));

@@ -35,8 +35,7 @@ class EmbeddedService {
                                                      const std::string& tenant = "default");
   static StatusOr<std::unique_ptr<KvService>> Create(const EmbeddedOptions& options);
   // The same store for another tenant; both services share it.
-  static std::unique_ptr<KvService> ForTenant(const KvService& service,
-                                              const std::string& tenant);
+  static std::unique_ptr<KvService> ForTenant(const KvService& service, const std::string& tenant);
 };
 
 }  // namespace passband

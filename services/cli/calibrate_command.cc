@@ -46,7 +46,8 @@ StatusOr<std::string> ReadText(const std::string& path) {
   std::ostringstream text;
   text << file.rdbuf();
   if (!file) return Error(StatusCode::kNotFound, "cannot read the text '{}'", path);
-  if (text.str().empty()) return Error(StatusCode::kInvalidArgument, "the text '{}' is empty", path);
+  if (text.str().empty())
+    return Error(StatusCode::kInvalidArgument, "the text '{}' is empty", path);
   return text.str();
 }
 
@@ -57,8 +58,8 @@ StatusOr<CalibrationOptions> OptionsFrom(const Settings& settings) {
                             : CalibrationOptions::Selector::kContextualAgreement;
   options.chunks = settings.chunks;
   PASSBAND_ASSIGN_OR_RETURN(options.encoding, ParseEncoding(settings.slice));
-  options.granularity = settings.per == "kv-head" ? Profile::Granularity::kKvHead
-                                                  : Profile::Granularity::kQueryHead;
+  options.granularity =
+      settings.per == "kv-head" ? Profile::Granularity::kKvHead : Profile::Granularity::kQueryHead;
   options.adjacent_pairing = settings.pairing == "adjacent";
   options.top_k = settings.top_k != 0 ? settings.top_k
                   : greedy            ? kDefaultMassTopK
@@ -153,8 +154,8 @@ void PrintTable(const Profile& profile, const std::vector<LayerQuality>& layers,
   for (size_t layer = 0; layer < layers.size(); ++layer) {
     table.AddRow({std::to_string(layer), fmt::format("{:.4f}", layers[layer].covered),
                   fmt::format("{:.4f}", layers[layer].best),
-                  fmt::format("{:.1f} %", 100 * layers[layer].covered /
-                                              std::max(layers[layer].best, 1e-12))});
+                  fmt::format("{:.1f} %",
+                              100 * layers[layer].covered / std::max(layers[layer].best, 1e-12))});
   }
   std::fputs(table.Text(terminal).c_str(), stdout);
   fmt::print("\n{} {} chunks, {} slices of {} bytes a token and head, in {:.1f} s\n{}  {}\n",
@@ -187,22 +188,19 @@ Status RunCalibrate(const Settings& settings) {
   PASSBAND_ASSIGN_OR_RETURN(const std::string text, ReadText(settings.text));
   PASSBAND_ASSIGN_OR_RETURN(const auto model, LlamaModel::Load(settings.model));
   const LlamaConfig& config = model->config();
-  const uint32_t context = settings.context != 0
-                               ? settings.context
-                               : std::min(kDefaultContext, config.max_positions);
-  PASSBAND_ASSIGN_OR_RETURN(const auto captures,
-                            CaptureDocuments(*model, text, settings, context));
+  const uint32_t context =
+      settings.context != 0 ? settings.context : std::min(kDefaultContext, config.max_positions);
+  PASSBAND_ASSIGN_OR_RETURN(const auto captures, CaptureDocuments(*model, text, settings, context));
   Profile profile = Describe(*model, settings, options, context,
                              ToHex(HashSha256(std::as_bytes(std::span(text)))));
   Progress progress("choose", profile.layers * profile.heads_per_layer(), "heads");
   uint32_t shown = 0;
-  PASSBAND_ASSIGN_OR_RETURN(
-      Calibration calibration,
-      Calibrate(profile.shape, config.layers, config.q_heads, config.kv_heads, captures, options,
-                [&](uint32_t done, uint32_t) {
-                  progress.Advance(done - shown);
-                  shown = done;
-                }));
+  PASSBAND_ASSIGN_OR_RETURN(Calibration calibration,
+                            Calibrate(profile.shape, config.layers, config.q_heads, config.kv_heads,
+                                      captures, options, [&](uint32_t done, uint32_t) {
+                                        progress.Advance(done - shown);
+                                        shown = done;
+                                      }));
   progress.Finish();
   profile.specs = calibration.specs;
   PASSBAND_RETURN_IF_ERROR(profile.Finish());
@@ -262,7 +260,8 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
   command->add_option("--seed", settings->seed, "Which places of the text are used")
       ->capture_default_str();
   command->add_flag("--json", settings->json, "Print the outcome as JSON");
-  command->callback([settings, &runner] { runner.Choose([settings] { return RunCalibrate(*settings); }); });
+  command->callback(
+      [settings, &runner] { runner.Choose([settings] { return RunCalibrate(*settings); }); });
 }
 
 }  // namespace passband

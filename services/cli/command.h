@@ -27,13 +27,20 @@ class CommandRunner {
 
 inline int ExitCode(const Status& status) {
   switch (status.code()) {
-    case StatusCode::kOk: return 0;
-    case StatusCode::kInvalidArgument: return 2;
-    case StatusCode::kUnavailable: return 3;
-    case StatusCode::kNotFound: return 4;
-    case StatusCode::kDataLoss: return 6;
-    case StatusCode::kDeadlineExceeded: return 124;
-    default: return 1;
+    case StatusCode::kOk:
+      return 0;
+    case StatusCode::kInvalidArgument:
+      return 2;
+    case StatusCode::kUnavailable:
+      return 3;
+    case StatusCode::kNotFound:
+      return 4;
+    case StatusCode::kDataLoss:
+      return 6;
+    case StatusCode::kDeadlineExceeded:
+      return 124;
+    default:
+      return 1;
   }
 }
 

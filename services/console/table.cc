@@ -12,9 +12,7 @@ std::string Pad(const std::string& cell, size_t width, Align align) {
   return align == Align::kLeft ? cell + space : space + cell;
 }
 
-void TrimRight(std::string& line) {
-  line.erase(line.find_last_not_of(' ') + 1);
-}
+void TrimRight(std::string& line) { line.erase(line.find_last_not_of(' ') + 1); }
 
 }  // namespace
 

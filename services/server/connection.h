@@ -30,8 +30,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection& operator=(const Connection&) = delete;
 
   Status Connect(const std::shared_ptr<transport::UcxWorker>& worker,
-                 std::span<const std::byte> address,
-                 transport::UcxEndpoint::OnError on_lost);
+                 std::span<const std::byte> address, transport::UcxEndpoint::OnError on_lost);
   // Ends what is in flight. Idempotent.
   void Close();
   bool open() const { return endpoint_ != nullptr; }

@@ -120,8 +120,7 @@ grpc::ServerUnaryReactor* ControlService::Heartbeat(Context* context,
   });
 }
 
-grpc::ServerUnaryReactor* ControlService::Disconnect(Context* context,
-                                                     const v1::DisconnectRequest*,
+grpc::ServerUnaryReactor* ControlService::Disconnect(Context* context, const v1::DisconnectRequest*,
                                                      v1::DisconnectResponse* response) {
   return AnswerSession(context, Rpc::kDisconnect, [&](const Session& session) -> Status {
     PASSBAND_ASSIGN_OR_RETURN(const uint64_t closed,
@@ -142,8 +141,7 @@ grpc::ServerUnaryReactor* ControlService::RegisterModel(Context* context,
   });
 }
 
-grpc::ServerUnaryReactor* ControlService::ListModels(Context* context,
-                                                     const v1::ListModelsRequest*,
+grpc::ServerUnaryReactor* ControlService::ListModels(Context* context, const v1::ListModelsRequest*,
                                                      v1::ListModelsResponse* response) {
   return AnswerSession(context, Rpc::kListModels, [&](const Session&) {
     for (const ModelRecord& model : parts_.models.List()) {
@@ -153,9 +151,9 @@ grpc::ServerUnaryReactor* ControlService::ListModels(Context* context,
   });
 }
 
-grpc::ServerUnaryReactor* ControlService::RegisterProfile(
-    Context* context, const v1::RegisterProfileRequest* request,
-    v1::RegisterProfileResponse* response) {
+grpc::ServerUnaryReactor* ControlService::RegisterProfile(Context* context,
+                                                          const v1::RegisterProfileRequest* request,
+                                                          v1::RegisterProfileResponse* response) {
   return AnswerSession(context, Rpc::kRegisterProfile, [&](const Session&) -> Status {
     PASSBAND_ASSIGN_OR_RETURN(const uint64_t id,
                               parts_.profiles.Register(request->profile_json(), parts_.models));
@@ -202,10 +200,9 @@ grpc::ServerUnaryReactor* ControlService::ForkSequence(Context* context,
                                                        v1::ForkSequenceResponse* response) {
   return AnswerSession(context, Rpc::kForkSequence, [&](const Session& session) -> Status {
     PASSBAND_RETURN_IF_ERROR(CheckAdmitting());
-    PASSBAND_ASSIGN_OR_RETURN(
-        const SequenceId id,
-        parts_.store.Fork(session.tenant(), SequenceId{request->sequence()}, request->tokens(),
-                          session.owner()));
+    PASSBAND_ASSIGN_OR_RETURN(const SequenceId id,
+                              parts_.store.Fork(session.tenant(), SequenceId{request->sequence()},
+                                                request->tokens(), session.owner()));
     PASSBAND_RETURN_IF_ERROR(KeepUnlessEnded(session, id));
     response->set_sequence(id.value());
     return OkStatus();
@@ -249,9 +246,8 @@ grpc::ServerUnaryReactor* ControlService::StatSequence(Context* context,
                                                        const v1::StatSequenceRequest* request,
                                                        v1::StatSequenceResponse* response) {
   return AnswerSession(context, Rpc::kStatSequence, [&](const Session& session) -> Status {
-    PASSBAND_ASSIGN_OR_RETURN(
-        const SequenceInfo info,
-        parts_.store.Stat(session.tenant(), SequenceId{request->sequence()}));
+    PASSBAND_ASSIGN_OR_RETURN(const SequenceInfo info,
+                              parts_.store.Stat(session.tenant(), SequenceId{request->sequence()}));
     ToMessage(info, *response->mutable_sequence());
     return OkStatus();
   });
@@ -271,13 +267,12 @@ grpc::ServerUnaryReactor* ControlService::ListSequences(Context* context,
   });
 }
 
-grpc::ServerUnaryReactor* ControlService::Lookup(Context* context,
-                                                 const v1::LookupRequest* request,
+grpc::ServerUnaryReactor* ControlService::Lookup(Context* context, const v1::LookupRequest* request,
                                                  v1::LookupResponse* response) {
   return AnswerSession(context, Rpc::kLookup, [&](const Session& session) -> Status {
-    PASSBAND_ASSIGN_OR_RETURN(const uint64_t matched,
-                              parts_.store.Lookup(session.tenant(), request->model(),
-                                                  Tokens(request->token_ids())));
+    PASSBAND_ASSIGN_OR_RETURN(
+        const uint64_t matched,
+        parts_.store.Lookup(session.tenant(), request->model(), Tokens(request->token_ids())));
     response->set_matched_tokens(matched);
     return OkStatus();
   });

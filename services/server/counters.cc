@@ -36,18 +36,29 @@ Transport TransportOf(const std::string& name) {
 
 const char* Name(TransportError error) {
   static constexpr const char* kNames[kTransportErrors] = {
-      "malformed",      "unknown_session", "wrong_mac",  "stale_epoch",
+      "malformed",      "unknown_session", "wrong_mac", "stale_epoch",
       "connect_failed", "connection_lost", "stuck_peer"};
   return kNames[Index(error)];
 }
 
 const char* ResultName(StatusCode code) {
-  static constexpr const char* kNames[kResults] = {
-      "ok",                 "cancelled",         "unknown",          "invalid_argument",
-      "deadline_exceeded",  "not_found",         "already_exists",   "permission_denied",
-      "resource_exhausted", "failed_precondition", "aborted",        "out_of_range",
-      "unimplemented",      "internal",          "unavailable",      "data_loss",
-      "unauthenticated"};
+  static constexpr const char* kNames[kResults] = {"ok",
+                                                   "cancelled",
+                                                   "unknown",
+                                                   "invalid_argument",
+                                                   "deadline_exceeded",
+                                                   "not_found",
+                                                   "already_exists",
+                                                   "permission_denied",
+                                                   "resource_exhausted",
+                                                   "failed_precondition",
+                                                   "aborted",
+                                                   "out_of_range",
+                                                   "unimplemented",
+                                                   "internal",
+                                                   "unavailable",
+                                                   "data_loss",
+                                                   "unauthenticated"};
   const auto index = static_cast<size_t>(code);
   return kNames[index < kResults ? index : Index(StatusCode::kUnknown)];
 }

@@ -30,9 +30,9 @@ class Counter {
 };
 
 // Upper bounds in seconds; one more bucket holds what is longer.
-inline constexpr std::array<double, 18> kSecondsBuckets = {
-    5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4,   2.5e-4, 5e-4, 1e-3, 2.5e-3,
-    5e-3, 1e-2, 2.5e-2, 5e-2, 0.1,    0.25,   0.5,  1,    2.5};
+inline constexpr std::array<double, 18> kSecondsBuckets = {5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4,
+                                                           5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2,
+                                                           5e-2, 0.1,  0.25,   0.5,  1,    2.5};
 
 struct SecondsHistogram {
   void Observe(double seconds);
@@ -56,10 +56,10 @@ enum class TransportError : uint8_t {
   kMalformed,       // not a message of ours
   kUnknownSession,  // nobody we know, or no connection to answer over
   kWrongMac,
-  kStaleEpoch,      // of another start of the server
+  kStaleEpoch,  // of another start of the server
   kConnectFailed,
   kConnectionLost,
-  kStuckPeer,       // does not take its replies
+  kStuckPeer,  // does not take its replies
 };
 inline constexpr size_t kTransportErrors = 7;
 const char* Name(TransportError error);

@@ -54,11 +54,11 @@ StatusOr<std::unique_ptr<DataThread>> DataThread::Start(const Options& options,
   std::future<Status> outcome = started.get_future();
   // std::function copies, a promise does not: hand it over behind a pointer.
   auto promise = std::make_shared<std::promise<Status>>(std::move(started));
-  out->thread_ = StartThread(
-      fmt::format("passband-data{}", parts.thread),
-      [self = out.get(), options, parts, promise](const std::stop_token& stop) {
-        self->Run(stop, options, parts, std::move(*promise));
-      });
+  out->thread_ =
+      StartThread(fmt::format("passband-data{}", parts.thread),
+                  [self = out.get(), options, parts, promise](const std::stop_token& stop) {
+                    self->Run(stop, options, parts, std::move(*promise));
+                  });
   PASSBAND_RETURN_IF_ERROR(outcome.get());
   return out;
 }

@@ -55,8 +55,8 @@ class DataThread {
   };
 
   DataThread() = default;
-  void Run(const std::stop_token& stop, const Options& options,
-           const RequestRouter::Parts& parts, std::promise<Status> started);
+  void Run(const std::stop_token& stop, const Options& options, const RequestRouter::Parts& parts,
+           std::promise<Status> started);
   static void Rest(Core& core);
   void Loop(const std::stop_token& stop, Core& core);
   void ReadInbox(Core& core);

@@ -46,8 +46,8 @@ Status FetchService::ReadGroups(const std::string& tenant, const transport::Fetc
       }
       checked = id;
     }
-    groups_.push_back({id, group.layer, group.kv_head,
-                       std::span(tokens_).subspan(first, group.count)});
+    groups_.push_back(
+        {id, group.layer, group.kv_head, std::span(tokens_).subspan(first, group.count)});
     first += group.count;
   }
   return OkStatus();

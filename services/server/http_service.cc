@@ -55,9 +55,8 @@ void HttpService::Impl::Route() {
   server.Get("/metrics", [this](const Request&, Response& response) {
     response.set_content(sources.metrics(), "text/plain; version=0.0.4; charset=utf-8");
   });
-  server.Get("/healthz", [](const Request&, Response& response) {
-    response.set_content("ok\n", kText);
-  });
+  server.Get("/healthz",
+             [](const Request&, Response& response) { response.set_content("ok\n", kText); });
   server.Get("/readyz", [this](const Request&, Response& response) {
     const bool ready = sources.ready();
     response.status = ready ? 200 : 503;

@@ -18,7 +18,7 @@ namespace passband::server {
 class HttpService {
  public:
   struct Sources {
-    std::function<std::string()> metrics;      // Prometheus's text format
+    std::function<std::string()> metrics;  // Prometheus's text format
     std::function<std::string()> status_json;
     std::function<bool()> ready;
   };

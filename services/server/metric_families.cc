@@ -45,8 +45,8 @@ MetricFamilies& MetricFamilies::Value(Labels labels,
   uint64_t cumulative = 0;
   for (size_t i = 0; i <= kSecondsBuckets.size(); ++i) {
     for (const SecondsHistogram* part : parts) cumulative += part->buckets[i].value();
-    const double bound = i < kSecondsBuckets.size() ? kSecondsBuckets[i]
-                                                    : std::numeric_limits<double>::infinity();
+    const double bound =
+        i < kSecondsBuckets.size() ? kSecondsBuckets[i] : std::numeric_limits<double>::infinity();
     out.bucket.push_back({.cumulative_count = cumulative, .upper_bound = bound});
   }
   out.sample_count = cumulative;

@@ -159,7 +159,7 @@ void Probe::AddBytes(MetricFamilies& out) const {
   }
   const auto by_transport = [&](auto member) {
     for (size_t t = 0; t < kTransports; ++t) {
-      const double bytes = sum([member, t](const ThreadCounters& thread) -> const auto& {
+      const double bytes = sum([ member, t ](const ThreadCounters& thread) -> const auto& {
         return (thread.*member)[t];
       });
       const auto transport = static_cast<Transport>(t);
@@ -170,8 +170,8 @@ void Probe::AddBytes(MetricFamilies& out) const {
   by_transport(&ThreadCounters::fetched_bytes);
   out.Counter("passband_appended_bytes_total", "Rows received and stored");
   by_transport(&ThreadCounters::appended_bytes);
-  out.Counter("passband_slice_bytes_total", "Slices sent to workers that attach")
-      .Value(sum([](const ThreadCounters& thread) -> const auto& { return thread.slice_bytes; }));
+  out.Counter("passband_slice_bytes_total", "Slices sent to workers that attach").Value(sum([
+  ](const ThreadCounters& thread) -> const auto& { return thread.slice_bytes; }));
   out.Counter("passband_read_bytes_total", "Rows sent in answer to reads of whole ranges")
       .Value(sum([](const ThreadCounters& thread) -> const auto& { return thread.read_bytes; }));
   const Counters::Totals totals = sources_.counters.Sum();
@@ -216,8 +216,8 @@ void Probe::AddProcess(MetricFamilies& out) const {
   out.Counter("process_cpu_seconds_total", "User and system CPU time").Value(stats.cpu_seconds);
   out.Gauge("process_start_time_seconds", "When the process started, since the epoch")
       .Value(stats.start_time_seconds);
-  out.Gauge("process_resident_memory_bytes", "RAM of the process").Value(
-      Number(stats.resident_bytes));
+  out.Gauge("process_resident_memory_bytes", "RAM of the process")
+      .Value(Number(stats.resident_bytes));
   out.Gauge("process_virtual_memory_bytes", "Address space of the process")
       .Value(Number(stats.virtual_bytes));
   out.Gauge("process_threads", "Threads of the process").Value(Number(stats.threads));

@@ -58,17 +58,24 @@ void ReadStat(ProcessStats& out) {
     const uint64_t value = std::strtoull(field.c_str(), nullptr, 10);
     switch (number) {
       case kUserTicks:
-      case kSystemTicks: out.cpu_seconds += static_cast<double>(value) / tick; break;
-      case kThreads: out.threads = value; break;
+      case kSystemTicks:
+        out.cpu_seconds += static_cast<double>(value) / tick;
+        break;
+      case kThreads:
+        out.threads = value;
+        break;
       case kStartTicks:
         out.start_time_seconds =
             static_cast<double>(BootTime()) + static_cast<double>(value) / tick;
         break;
-      case kVirtualBytes: out.virtual_bytes = value; break;
+      case kVirtualBytes:
+        out.virtual_bytes = value;
+        break;
       case kResidentPages:
         out.resident_bytes = value * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
         return;
-      default: break;
+      default:
+        break;
     }
   }
 }

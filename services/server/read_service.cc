@@ -11,8 +11,8 @@ void ReadService::Serve(Request request, const transport::ReadHeader& read) {
   queue_.Push(std::make_unique<GatherJob>(std::move(request), std::move(rows), shape->row_bytes));
 }
 
-StatusOr<KvShape> ReadService::Resolve(const std::string& tenant,
-                                       const transport::ReadHeader& read, PinnedRows& rows) {
+StatusOr<KvShape> ReadService::Resolve(const std::string& tenant, const transport::ReadHeader& read,
+                                       PinnedRows& rows) {
   const SequenceId id{read.sequence};
   PASSBAND_ASSIGN_OR_RETURN(const KvShape shape, store_.ShapeOf(tenant, id));
   const uint64_t bytes = uint64_t{read.count} * shape.kv_heads * shape.row_bytes;

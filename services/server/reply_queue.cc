@@ -42,10 +42,15 @@ ReplyQueue::Admission ReplyQueue::Admit(std::unique_ptr<ReplyJob>& job) {
 void ReplyQueue::AdmitWaiting() {
   for (auto job = waiting_.begin(); job != waiting_.end();) {
     switch (Admit(*job)) {
-      case Admission::kAdmitted: job = waiting_.erase(job); break;
-      case Admission::kOverShare: ++job; break;
+      case Admission::kAdmitted:
+        job = waiting_.erase(job);
+        break;
+      case Admission::kOverShare:
+        ++job;
+        break;
       // No overtaking: a large reply would wait for ever behind small ones.
-      case Admission::kNoMemory: return;
+      case Admission::kNoMemory:
+        return;
     }
   }
 }

@@ -35,9 +35,8 @@ Request::Request(std::shared_ptr<Connection> connection, const transport::Reques
       header_(header),
       method_(method),
       arrival_(arrival),
-      deadline_(header.deadline_us == 0
-                    ? Time::max()
-                    : arrival + std::chrono::microseconds(header.deadline_us)) {
+      deadline_(header.deadline_us == 0 ? Time::max()
+                                        : arrival + std::chrono::microseconds(header.deadline_us)) {
   connection_->AddOutstanding();
 }
 
@@ -90,8 +89,8 @@ void Request::Fail(const Status& status) {
   SendErrorReply(*connection, reply, status);
 }
 
-void SendError(Connection& connection, const transport::RequestHeader& header,
-               const Status& status, Time arrival) {
+void SendError(Connection& connection, const transport::RequestHeader& header, const Status& status,
+               Time arrival) {
   if (header.type == transport::MessageType::kBye) return;  // Nothing answers it.
   if (header.type == transport::MessageType::kHello) {
     auto ack = transport::NewHelloAck(header);

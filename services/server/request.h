@@ -38,8 +38,8 @@ class Request {
   Status CheckAlive(Time now) const;
 
   // Sends `rows` rows; the request ends. The payload must live until `done` has run.
-  void Reply(std::span<const std::byte> payload, uint64_t rows,
-             const transport::UcxMemory* memory, transport::Done done);
+  void Reply(std::span<const std::byte> payload, uint64_t rows, const transport::UcxMemory* memory,
+             transport::Done done);
   // Sends an error; the request ends.
   void Fail(const Status& status);
 
@@ -56,7 +56,7 @@ class Request {
 };
 
 // Tells the sender of `header`, which need not be a request that was admitted.
-void SendError(Connection& connection, const transport::RequestHeader& header,
-               const Status& status, Time arrival);
+void SendError(Connection& connection, const transport::RequestHeader& header, const Status& status,
+               Time arrival);
 
 }  // namespace passband::server

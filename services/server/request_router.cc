@@ -17,10 +17,14 @@ constexpr uint32_t kMaxPendingSends = 1024;
 
 Method MethodOf(MessageType type) {
   switch (type) {
-    case MessageType::kFetch: return Method::kFetch;
-    case MessageType::kAppend: return Method::kAppend;
-    case MessageType::kSlices: return Method::kSlices;
-    default: return Method::kRead;
+    case MessageType::kFetch:
+      return Method::kFetch;
+    case MessageType::kAppend:
+      return Method::kAppend;
+    case MessageType::kSlices:
+      return Method::kSlices;
+    default:
+      return Method::kRead;
   }
 }
 
@@ -127,8 +131,8 @@ void RequestRouter::Serve(Request request, Type type, Message& message) {
   read_.Serve(std::move(request), *read);
 }
 
-StatusOr<std::shared_ptr<Session>> RequestRouter::ProveHello(
-    const transport::RequestHeader& header, Message& message) {
+StatusOr<std::shared_ptr<Session>> RequestRouter::ProveHello(const transport::RequestHeader& header,
+                                                             Message& message) {
   const auto fail = [&](TransportError error) {
     Drop(message, error);
     return Error(StatusCode::kUnauthenticated, "HELLO refused");
@@ -212,9 +216,9 @@ void RequestRouter::CloseLost() {
     if (connection == nullptr || !connection->open()) continue;
     const uint64_t session = connection->session().id();
     Count(TransportError::kConnectionLost);
-    log::Info("data_connection_lost", {{"session", Hex(session)},
-                                       {"transport", Name(connection->transport())},
-                                       {"why", why}});
+    log::Info(
+        "data_connection_lost",
+        {{"session", Hex(session)}, {"transport", Name(connection->transport())}, {"why", why}});
     sessions_.ConnectionLost(connection->session());
     CloseSession(session);
   }

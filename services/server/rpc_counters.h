@@ -14,9 +14,24 @@ namespace passband::server {
 
 // In the order of the service's definition.
 enum class Rpc : uint8_t {
-  kConnect, kHeartbeat, kDisconnect, kRegisterModel, kListModels, kRegisterProfile, kListProfiles,
-  kOpenSequence, kForkSequence, kExtendSequence, kTruncateSequence, kSealSequence,
-  kCloseSequence, kStatSequence, kListSequences, kLookup, kInfo, kDrain,
+  kConnect,
+  kHeartbeat,
+  kDisconnect,
+  kRegisterModel,
+  kListModels,
+  kRegisterProfile,
+  kListProfiles,
+  kOpenSequence,
+  kForkSequence,
+  kExtendSequence,
+  kTruncateSequence,
+  kSealSequence,
+  kCloseSequence,
+  kStatSequence,
+  kListSequences,
+  kLookup,
+  kInfo,
+  kDrain,
 };
 inline constexpr size_t kRpcs = 18;
 const char* Name(Rpc rpc);

@@ -45,8 +45,8 @@ DataPlane::Options DataPlaneOptions(const Settings& settings) {
   out.ucx.tls = settings.transports;
   out.ucx.net_devices = settings.net_devices;
   if (settings.data_port != 0) {
-    out.ucx.tcp_port_range = fmt::format("{}-{}", settings.data_port,
-                                         settings.data_port + settings.data_threads - 1);
+    out.ucx.tcp_port_range =
+        fmt::format("{}-{}", settings.data_port, settings.data_port + settings.data_threads - 1);
   }
   return out;
 }
@@ -95,9 +95,9 @@ Status Server::Impl::StartDataPlane() {
 }
 
 Status Server::Impl::StartControl() {
-  control = std::make_unique<ControlService>(ControlService::Parts{
-      *store, sessions, models, profiles, *data_plane, counters, rpcs, lifecycle,
-      HostPort(endpoints.host, endpoints.http_port)});
+  control = std::make_unique<ControlService>(
+      ControlService::Parts{*store, sessions, models, profiles, *data_plane, counters, rpcs,
+                            lifecycle, HostPort(endpoints.host, endpoints.http_port)});
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;

@@ -24,12 +24,12 @@ namespace passband::server {
 class Session {
  public:
   struct Identity {
-    uint64_t id = 0;        // random
-    MacKey secret{};        // keys the MAC of data-plane headers
-    std::string token;      // of control calls: 32 hexadecimal digits
-    uint64_t epoch = 0;     // of this start of the server
+    uint64_t id = 0;     // random
+    MacKey secret{};     // keys the MAC of data-plane headers
+    std::string token;   // of control calls: 32 hexadecimal digits
+    uint64_t epoch = 0;  // of this start of the server
     std::string tenant;
-    std::string client;     // for people
+    std::string client;      // for people
     size_t data_thread = 0;  // the one that serves it
   };
 

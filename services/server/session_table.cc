@@ -24,7 +24,8 @@ bool IsTenantName(const std::string& name) {
 // What clients say of themselves goes to the log: one line, of bounded length.
 std::string Printable(std::string text) {
   text.resize(std::min(text.size(), kMaxClientName));
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 32 || c > 126; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 32 || c > 126; }, '?');
   return text;
 }
 
@@ -63,10 +64,14 @@ Status NoSession() {
 
 const char* Name(EndReason reason) {
   switch (reason) {
-    case EndReason::kDisconnected: return "disconnected";
-    case EndReason::kLeaseExpired: return "lease_expired";
-    case EndReason::kConnectionLost: return "connection_lost";
-    case EndReason::kShutdown: return "shutdown";
+    case EndReason::kDisconnected:
+      return "disconnected";
+    case EndReason::kLeaseExpired:
+      return "lease_expired";
+    case EndReason::kConnectionLost:
+      return "connection_lost";
+    case EndReason::kShutdown:
+      return "shutdown";
   }
   return "unknown";
 }
@@ -92,10 +97,10 @@ StatusOr<std::shared_ptr<Session>> SessionTable::Open(const std::string& tenant,
   RandomBytes(identity.secret);
   const MutexLock lock(mutex_);
   if (sessions_.size() >= options_.max_sessions) {
-    return WithRetryAfter(Error(StatusCode::kResourceExhausted,
-                                "{} sessions are open, the limit; raise --max-sessions",
-                                sessions_.size()),
-                          std::chrono::seconds(1));
+    return WithRetryAfter(
+        Error(StatusCode::kResourceExhausted,
+              "{} sessions are open, the limit; raise --max-sessions", sessions_.size()),
+        std::chrono::seconds(1));
   }
   do {
     identity.id = RandomU64();
@@ -157,8 +162,8 @@ size_t SessionTable::Reap() {
     const MutexLock lock(mutex_);
     for (const auto& [id, session] : sessions_) {
       if (!session->expired(now)) continue;
-      over.emplace_back(id, session->connection_lost() ? EndReason::kConnectionLost
-                                                       : EndReason::kLeaseExpired);
+      over.emplace_back(
+          id, session->connection_lost() ? EndReason::kConnectionLost : EndReason::kLeaseExpired);
     }
   }
   size_t ended = 0;

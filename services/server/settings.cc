@@ -74,8 +74,8 @@ const Choice kChoices[] = {
      "Threads that serve rows; each is good for about 8 GB/s and takes one core when busy"},
     {"--lease", "PASSBAND_LEASE", &Texts::lease, "30s", "TIME", kLimits,
      "A worker that is silent for so long is taken for dead and its unsealed sequences closed"},
-    {"--max-sequences", "PASSBAND_MAX_SEQUENCES", &Texts::max_sequences, "100000", "COUNT",
-     kLimits, "Sequences at a time; more are refused"},
+    {"--max-sequences", "PASSBAND_MAX_SEQUENCES", &Texts::max_sequences, "100000", "COUNT", kLimits,
+     "Sequences at a time; more are refused"},
     {"--max-sessions", "PASSBAND_MAX_SESSIONS", &Texts::max_sessions, "4096", "COUNT", kLimits,
      "Connected workers at a time; more are refused"},
     {"--stop-timeout", "PASSBAND_STOP_TIMEOUT", &Texts::stop_timeout, "10s", "TIME", kRunning,
@@ -91,11 +91,10 @@ const Choice kChoices[] = {
 void AddChoices(CLI::App& app, Texts& texts) {
   for (const Choice& choice : kChoices) {
     texts.*choice.text = choice.fallback;
-    CLI::Option* option =
-        app.add_option(choice.flag, texts.*choice.text, choice.help)
-            ->envname(choice.environment)
-            ->type_name(choice.type)
-            ->group(choice.group);
+    CLI::Option* option = app.add_option(choice.flag, texts.*choice.text, choice.help)
+                              ->envname(choice.environment)
+                              ->type_name(choice.type)
+                              ->group(choice.group);
     if (std::string(choice.type) == "BOOL") {
       // Bare, it turns on: a default_str would be taken for the value that is missing.
       option->expected(0, 1);
@@ -114,8 +113,7 @@ class Faults {
     text_ += fmt::format(text, std::forward<Args>(args)...);
   }
 
-  void Number(const char* flag, const std::string& text, uint64_t low, uint64_t high,
-              auto& out) {
+  void Number(const char* flag, const std::string& text, uint64_t low, uint64_t high, auto& out) {
     uint64_t value = 0;
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, value);
@@ -131,8 +129,7 @@ class Faults {
     if (!bytes.ok()) {
       Add("{}: {}", flag, Message(bytes.status()));
     } else if (*bytes < low) {
-      Add("{} '{}': too small; give {} or more", flag, text,
-          FormatBytes(static_cast<double>(low)));
+      Add("{} '{}': too small; give {} or more", flag, text, FormatBytes(static_cast<double>(low)));
     } else {
       out = *bytes;
     }
@@ -185,9 +182,10 @@ class Faults {
 void CheckPorts(const Settings& settings, Faults& faults) {
   const uint32_t last = settings.data_port + settings.data_threads - 1u;
   if (settings.data_port != 0 && last > 65535) {
-    faults.Add("--data-port {}: {} data threads need {} ports from there on; choose one at or below {}",
-               settings.data_port, settings.data_threads, settings.data_threads,
-               65536 - settings.data_threads);
+    faults.Add(
+        "--data-port {}: {} data threads need {} ports from there on; choose one at or below {}",
+        settings.data_port, settings.data_threads, settings.data_threads,
+        65536 - settings.data_threads);
   }
   const auto in_data = [&](uint16_t port) {
     return port != 0 && settings.data_port != 0 && port >= settings.data_port && port <= last;
@@ -197,8 +195,8 @@ void CheckPorts(const Settings& settings, Faults& faults) {
                settings.control_port, settings.data_port, last);
   }
   if (in_data(settings.http_port)) {
-    faults.Add("--http-port {}: the data ports are {} to {}; choose another",
-               settings.http_port, settings.data_port, last);
+    faults.Add("--http-port {}: the data ports are {} to {}; choose another", settings.http_port,
+               settings.data_port, last);
   }
   if (settings.http_port != 0 && settings.http_port == settings.control_port) {
     faults.Add("--http-port {}: also the control port; choose another", settings.http_port);

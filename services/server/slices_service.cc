@@ -8,8 +8,8 @@ void SlicesService::Serve(Request request, const transport::SlicesHeader& slices
   PinnedRows rows;
   auto profile = Resolve(request.tenant(), slices, rows);
   if (!profile.ok()) return request.Fail(profile.status());
-  queue_.Push(std::make_unique<EncodeJob>(std::move(request), std::move(rows),
-                                          *std::move(profile), slices.layer, slices.count));
+  queue_.Push(std::make_unique<EncodeJob>(std::move(request), std::move(rows), *std::move(profile),
+                                          slices.layer, slices.count));
 }
 
 StatusOr<std::shared_ptr<const Profile>> SlicesService::Resolve(
@@ -40,8 +40,8 @@ Status SlicesService::CheckSize(const transport::SlicesHeader& slices,
   const uint64_t bytes = rows * profile.slice_bytes();
   if (rows <= limits_.max_range_rows && bytes <= limits_.max_reply_bytes) return OkStatus();
   return Error(StatusCode::kInvalidArgument,
-               "{} tokens are {} slices, {} bytes; at most {} and {} in one request",
-               slices.count, rows, bytes, limits_.max_range_rows, limits_.max_reply_bytes);
+               "{} tokens are {} slices, {} bytes; at most {} and {} in one request", slices.count,
+               rows, bytes, limits_.max_range_rows, limits_.max_reply_bytes);
 }
 
 }  // namespace passband::server

@@ -5,9 +5,7 @@
 namespace passband::server {
 namespace {
 
-size_t PagesOf(size_t bytes) {
-  return (bytes + Staging::kPageBytes - 1) / Staging::kPageBytes;
-}
+size_t PagesOf(size_t bytes) { return (bytes + Staging::kPageBytes - 1) / Staging::kPageBytes; }
 
 }  // namespace
 
@@ -45,8 +43,7 @@ std::optional<Staging::Buffer> Staging::Allocate(size_t bytes) {
 }
 
 void Staging::Release(std::span<std::byte> bytes) {
-  const size_t first =
-      static_cast<size_t>(bytes.data() - memory_->region().data()) / kPageBytes;
+  const size_t first = static_cast<size_t>(bytes.data() - memory_->region().data()) / kPageBytes;
   const size_t count = std::max<size_t>(PagesOf(bytes.size()), 1);
   std::fill_n(pages_.begin() + static_cast<ptrdiff_t>(first), count, false);
   used_pages_ -= count;

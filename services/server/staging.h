@@ -34,7 +34,8 @@ class Staging {
    public:
     Buffer() = default;
     Buffer(Buffer&& other) noexcept
-        : staging_(std::exchange(other.staging_, nullptr)), bytes_(std::exchange(other.bytes_, {})) {}
+        : staging_(std::exchange(other.staging_, nullptr)),
+          bytes_(std::exchange(other.bytes_, {})) {}
     Buffer& operator=(Buffer&& other) noexcept {
       std::swap(staging_, other.staging_);
       std::swap(bytes_, other.bytes_);
@@ -55,8 +56,8 @@ class Staging {
   };
 
   // Maps `bytes`, rounded up to whole pages, and registers them.
-  static StatusOr<std::unique_ptr<Staging>> Create(
-      std::shared_ptr<transport::UcxContext> context, uint64_t bytes, bool huge_pages);
+  static StatusOr<std::unique_ptr<Staging>> Create(std::shared_ptr<transport::UcxContext> context,
+                                                   uint64_t bytes, bool huge_pages);
   ~Staging();
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -74,8 +75,8 @@ class Staging {
 
   const std::unique_ptr<Mapping> mapping_;
   const std::unique_ptr<transport::UcxMemory> memory_;
-  std::vector<bool> pages_;   // taken
-  size_t first_free_ = 0;     // no free page before it
+  std::vector<bool> pages_;  // taken
+  size_t first_free_ = 0;    // no free page before it
   size_t used_pages_ = 0;
 };
 

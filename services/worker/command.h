@@ -28,10 +28,13 @@ class CommandRunner {
 
 inline int ExitCode(const Status& status) {
   switch (status.code()) {
-    case StatusCode::kOk: return 0;
+    case StatusCode::kOk:
+      return 0;
     case StatusCode::kUnavailable:
-    case StatusCode::kDeadlineExceeded: return 3;
-    default: return 1;
+    case StatusCode::kDeadlineExceeded:
+      return 3;
+    default:
+      return 1;
   }
 }
 

@@ -55,14 +55,12 @@ StatusOr<std::unique_ptr<WorkerSequence>> Ingest(const LlamaModel& model, Engine
   return sequence;
 }
 
-std::string Verdict(const Terminal& terminal, const std::string& answer,
-                    const std::string& truth) {
+std::string Verdict(const Terminal& terminal, const std::string& answer, const std::string& truth) {
   return answer == truth ? answer + terminal.Green(" ✓") : answer + terminal.Red(" ✗");
 }
 
 // Asks both the same questions and prints a line for each.
-StatusOr<DemoAnswers> AskAll(const TaskDocument& document, Conversation& fasa,
-                             Conversation& full) {
+StatusOr<DemoAnswers> AskAll(const TaskDocument& document, Conversation& fasa, Conversation& full) {
   const Terminal terminal = Terminal::Of(stdout);
   const auto print = [&](const std::string& question, const std::string& truth,
                          const std::string& sparse, const std::string& exact) {
@@ -109,15 +107,12 @@ void PrintNumbers(const Engine& engine, const WorkerSequence& sequence, const Co
   report.AddSequence(sequence, fasa.position(), model);
   report.AddSteps(fasa.stats(), model);
   full_report.AddSteps(full.stats(), model);
-  Table table({{""},
-               {"fasa", Align::kRight},
-               {"full attention", Align::kRight},
-               {"saved", Align::kRight}});
+  Table table(
+      {{""}, {"fasa", Align::kRight}, {"full attention", Align::kRight}, {"saved", Align::kRight}});
   const double held = static_cast<double>(report.held_bytes());
   table.AddRow({"full keys and values, in the service", Bytes(report.full_kv_bytes),
                 Bytes(report.full_kv_bytes)});
-  table.AddRow({"held by the worker", terminal.Bold(FormatBytes(held)),
-                Bytes(report.full_kv_bytes),
+  table.AddRow({"held by the worker", terminal.Bold(FormatBytes(held)), Bytes(report.full_kv_bytes),
                 Percent(1 - held / static_cast<double>(report.full_kv_bytes))});
   table.AddRow({"  slices of every key", Bytes(report.slice_bytes)});
   table.AddRow({"  hot rows", Bytes(report.hot_row_bytes)});
@@ -126,10 +121,10 @@ void PrintNumbers(const Engine& engine, const WorkerSequence& sequence, const Co
   table.AddRow({"fetched a token", terminal.Bold(FormatBytes(report.fetched_per_token)),
                 FormatBytes(full_report.fetched_per_token),
                 terminal.Bold(Percent(report.saved_against_full()))});
-  table.AddRow({"  had no row been hot", FormatBytes(report.unaided_per_token), "",
-                Percent(report.full_per_token > 0
-                            ? 1 - report.unaided_per_token / report.full_per_token
-                            : 0)});
+  table.AddRow(
+      {"  had no row been hot", FormatBytes(report.unaided_per_token), "",
+       Percent(report.full_per_token > 0 ? 1 - report.unaided_per_token / report.full_per_token
+                                         : 0)});
   table.AddRow({"time a token", TokenTime(fasa, model), TokenTime(full, model)});
   fmt::print("\n{}\n", table.Text(terminal, 2));
 }
@@ -156,16 +151,14 @@ Status RunDemo(const DemoFlags& flags) {
   options.select.budget = flags.budget;
   options.scale = model.config().attention_scale();
   PASSBAND_ASSIGN_OR_RETURN(
-      const auto engine,
-      Engine::Create(bench.service.get(), ModelInfoOf(model), profile, options));
+      const auto engine, Engine::Create(bench.service.get(), ModelInfoOf(model), profile, options));
   PASSBAND_ASSIGN_OR_RETURN(const TaskDocument document, maker.Demo(flags.seed));
   const auto context = std::span(document.tokens).first(document.answers.front().cue);
 
   const Terminal terminal = Terminal::Of(stdout);
   const Time start = RealClock().Now();
   uint64_t peak_layer_bytes = 0;
-  PASSBAND_ASSIGN_OR_RETURN(const auto book,
-                            Ingest(model, *engine, context, peak_layer_bytes));
+  PASSBAND_ASSIGN_OR_RETURN(const auto book, Ingest(model, *engine, context, peak_layer_bytes));
   fmt::print("\n  {} read {} bytes of a book with 16 codes in it in {}.\n",
              terminal.Bold(model.name()), FormatCount(context.size()),
              FormatSeconds(Seconds(RealClock().Now() - start)));
@@ -188,8 +181,7 @@ void AddDemoCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command =
       app.add_subcommand("demo", "Read a book into the service and answer questions from there");
   flags->model.AddTo(*command);
-  command->add_option("--profile", flags->profile,
-                      "Default MODEL/profiles/greedy-24-int2.json")
+  command->add_option("--profile", flags->profile, "Default MODEL/profiles/greedy-24-int2.json")
       ->check(CLI::ExistingFile);
   command->add_option("--text", flags->text, "Held-out text that the book is cut from")
       ->required()

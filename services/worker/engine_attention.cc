@@ -18,8 +18,7 @@ std::vector<const std::byte*> HeadPointers(const std::byte* rows, uint32_t kv_he
 
 float ScaleOf(const Engine& engine) {
   const float scale = engine.options().scale;
-  return scale != 0 ? scale
-                    : 1.0F / std::sqrt(static_cast<float>(engine.model().head.head_dim));
+  return scale != 0 ? scale : 1.0F / std::sqrt(static_cast<float>(engine.model().head.head_dim));
 }
 
 }  // namespace
@@ -105,8 +104,7 @@ Status EngineAttention::AttendExact(uint32_t layer, WorkerSequence& sequence,
   return engine_.AppendRows(sequence, layer, item.first_position, item.count, item.rows);
 }
 
-void EngineAttention::Dense(const AttendItem& item,
-                            std::span<const std::byte* const> head_rows) {
+void EngineAttention::Dense(const AttendItem& item, std::span<const std::byte* const> head_rows) {
   DenseAttentionArgs args;
   args.shape = engine_.model().head;
   args.q_heads = engine_.model().query_heads;
@@ -119,8 +117,7 @@ void EngineAttention::Dense(const AttendItem& item,
   DenseCausalAttention(args, pool_);
 }
 
-StatusOr<std::vector<std::byte>> EngineAttention::JoinRows(uint32_t layer,
-                                                           WorkerSequence& sequence,
+StatusOr<std::vector<std::byte>> EngineAttention::JoinRows(uint32_t layer, WorkerSequence& sequence,
                                                            const AttendItem& item) {
   // An earlier piece may still be on its way, or in the tail.
   if (sequence.attached_tokens() < item.first_position) {

@@ -26,8 +26,8 @@ struct ModelFlags {
 };
 
 struct ServiceFlags {
-  std::string server;              // host:port; empty: embedded
-  std::string embedded = "1GiB";   // RAM of a store in this process
+  std::string server;             // host:port; empty: embedded
+  std::string embedded = "1GiB";  // RAM of a store in this process
   std::string tenant = "default";
 
   void AddTo(CLI::App& app);

@@ -111,8 +111,8 @@ Json StreamJson(const Generation::Stream& stream) {
           {"sequence", stream.sequence->id().value()}};
 }
 
-void PrintJson(const GenerateFlags& flags, const Generation& generation,
-               const MemoryReport& report, const Workbench& bench) {
+void PrintJson(const GenerateFlags& flags, const Generation& generation, const MemoryReport& report,
+               const Workbench& bench) {
   const Generation::Times& times = generation.times();
   Json json;
   json["schema"] = "passband.generate/v1";
@@ -205,8 +205,9 @@ void CheckUsage(GenerateFlags& flags) {
     throw CLI::ValidationError("generate", "give --prompt or --prompt-file");
   }
   if (flags.keep_sequence && flags.service.server.empty()) {
-    throw CLI::ValidationError("--keep-sequence", "needs --server: the store of this process ends "
-                                                  "with it");
+    throw CLI::ValidationError("--keep-sequence",
+                               "needs --server: the store of this process ends "
+                               "with it");
   }
   flags.settings.full = flags.method == "full";
   flags.settings.sparse_suffix = flags.suffix == "sparse";
@@ -251,8 +252,9 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command =
       app.add_subcommand("generate", "Continue prompts with keys and values in the service");
   flags->model.AddTo(*command);
-  command->add_option("--profile", flags->profile,
-                      "For fasa; default MODEL/profiles/greedy-24-int2.json")
+  command
+      ->add_option("--profile", flags->profile,
+                   "For fasa; default MODEL/profiles/greedy-24-int2.json")
       ->check(CLI::ExistingFile);
   command->add_option("--method", flags->method, "fasa, or full attention")
       ->check(CLI::IsMember({"fasa", "full"}))
@@ -260,8 +262,7 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
   command->add_option("--prompt", flags->prompts, "Text; several make a batch");
   command->add_option("--prompt-file", flags->prompt_files, "File of text; several make a batch")
       ->check(CLI::ExistingFile);
-  command->add_option("--budget", flags->budget, "Tokens a head attends to")
-      ->capture_default_str();
+  command->add_option("--budget", flags->budget, "Tokens a head attends to")->capture_default_str();
   flags->select.AddTo(*command);
   command
       ->add_option("--suffix", flags->suffix,

@@ -25,10 +25,14 @@ size_t FindStop(const std::string& text, const std::vector<std::string>& stops) 
 
 const char* FinishReasonName(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kNone: return "none";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kContext: return "context";
+    case FinishReason::kNone:
+      return "none";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kContext:
+      return "context";
   }
   return "none";
 }
@@ -98,10 +102,9 @@ Status Generation::PrefillStream(size_t index, const OnText& on_text) {
   while (stream.attended < stream.prompt.size()) {
     const uint64_t count = std::min(kPromptPiece, stream.prompt.size() - stream.attended);
     const bool last = stream.attended + count == stream.prompt.size();
-    const BatchItem item{std::span(stream.prompt).subspan(stream.attended, count),
-                         stream.attended, index, last ? 1U : 0U};
-    PASSBAND_ASSIGN_OR_RETURN(const Logits logits,
-                              model_.Forward(std::span(&item, 1), attention_));
+    const BatchItem item{std::span(stream.prompt).subspan(stream.attended, count), stream.attended,
+                         index, last ? 1U : 0U};
+    PASSBAND_ASSIGN_OR_RETURN(const Logits logits, model_.Forward(std::span(&item, 1), attention_));
     stream.attended += count;
     times_.prefilled_tokens += count;
     if (last) Accept(index, logits.row(0), on_text);
@@ -110,9 +113,8 @@ Status Generation::PrefillStream(size_t index, const OnText& on_text) {
 }
 
 bool Generation::finished() const {
-  return std::all_of(streams_.begin(), streams_.end(), [](const Stream& stream) {
-    return stream.finish != FinishReason::kNone;
-  });
+  return std::all_of(streams_.begin(), streams_.end(),
+                     [](const Stream& stream) { return stream.finish != FinishReason::kNone; });
 }
 
 Status Generation::Step(const OnText& on_text) {
@@ -172,8 +174,8 @@ Status Generation::Keep() {
   for (Stream& stream : streams_) {
     // The last token was sampled, never computed: it has no row.
     const uint64_t generated = stream.attended - stream.prompt.size();
-    const std::vector<uint32_t> named(
-        stream.tokens.begin(), stream.tokens.begin() + static_cast<ptrdiff_t>(generated));
+    const std::vector<uint32_t> named(stream.tokens.begin(),
+                                      stream.tokens.begin() + static_cast<ptrdiff_t>(generated));
     PASSBAND_RETURN_IF_ERROR(engine_.Flush(*stream.sequence));
     if (!named.empty()) {
       PASSBAND_RETURN_IF_ERROR(stream.sequence->ExtendTokenIds(stream.prompt.size(), named));

@@ -3,10 +3,13 @@
 namespace passband {
 namespace {
 
-constexpr uint64_t EngineStats::* kCounters[] = {
-    &EngineStats::steps,         &EngineStats::selected_rows, &EngineStats::hot_rows,
-    &EngineStats::tail_rows,     &EngineStats::fetched_rows,  &EngineStats::fetched_bytes,
-    &EngineStats::full_attention_bytes};
+constexpr uint64_t EngineStats::*kCounters[] = {&EngineStats::steps,
+                                                &EngineStats::selected_rows,
+                                                &EngineStats::hot_rows,
+                                                &EngineStats::tail_rows,
+                                                &EngineStats::fetched_rows,
+                                                &EngineStats::fetched_bytes,
+                                                &EngineStats::full_attention_bytes};
 
 }  // namespace
 

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "tests/support/temp_folder.h"
+
 namespace passband {
 namespace {
 
@@ -35,7 +37,8 @@ class ConfigTest : public ::testing::Test {
   CLI::App app_{"test"};
   int port_ = 1;
   std::string name_ = "default";
-  const std::string path_ = ::testing::TempDir() + "/passband-config-test.yaml";
+  const test::TempFolder folder_;
+  const std::string path_ = folder_ / "config.yaml";
 };
 
 TEST_F(ConfigTest, FileBeatsDefault) {

@@ -15,7 +15,8 @@ TEST(LogTest, TextQuotesWhatNeedsIt) {
   log::Info("block_spilled", {{"block", 42}, {"why", "two\nlines \"quoted\""}, {"empty", ""}});
   log::Debug("not_shown");
   const std::string line = ::testing::internal::GetCapturedStderr();
-  EXPECT_THAT(line, HasSubstr("info block_spilled block=42 why=\"two\\u000alines \\\"quoted\\\"\""));
+  EXPECT_THAT(line,
+              HasSubstr("info block_spilled block=42 why=\"two\\u000alines \\\"quoted\\\"\""));
   EXPECT_THAT(line, HasSubstr("empty=\"\""));
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
 }

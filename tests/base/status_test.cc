@@ -30,9 +30,8 @@ TEST(StatusTest, MacrosPassValuesAndErrors) {
 }
 
 TEST(StatusTest, AnnotateKeepsCodeAndRetryAfter) {
-  const Status full =
-      WithRetryAfter(Error(StatusCode::kResourceExhausted, "no block is free"),
-                     std::chrono::milliseconds(250));
+  const Status full = WithRetryAfter(Error(StatusCode::kResourceExhausted, "no block is free"),
+                                     std::chrono::milliseconds(250));
   const Status annotated = Annotate(full, "append to sequence 3");
   EXPECT_EQ(annotated.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(Message(annotated), "append to sequence 3: no block is free");

@@ -16,7 +16,8 @@ TEST(UnitsTest, BytesAreParsed) {
 }
 
 TEST(UnitsTest, OtherTextIsNoSize) {
-  for (const char* text : {"", "GiB", "-1", "4 apples", "1e30", "nan", "inf", "1GiB2", "99999999TiB"}) {
+  for (const char* text :
+       {"", "GiB", "-1", "4 apples", "1e30", "nan", "inf", "1GiB2", "99999999TiB"}) {
     EXPECT_EQ(ParseBytes(text).status().code(), StatusCode::kInvalidArgument) << text;
   }
 }

@@ -6,25 +6,22 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/temp_folder.h"
+
 namespace passband {
 namespace {
 
 class MemoryLimits : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = testing::TempDir() + "limits-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    root_ = name;
-    Write("/proc/meminfo", "MemTotal: 2000 kB\nMemAvailable:    1000 kB\n");
-  }
-  void TearDown() override { std::filesystem::remove_all(root_); }
+  void SetUp() override { Write("/proc/meminfo", "MemTotal: 2000 kB\nMemAvailable:    1000 kB\n"); }
 
   void Write(const std::string& path, const std::string& text) {
     std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
     std::ofstream(root_ + path) << text;
   }
 
-  std::string root_;
+  const test::TempFolder folder_;
+  const std::string root_ = folder_.path();
 };
 
 TEST_F(MemoryLimits, MachineAlone) {

@@ -98,8 +98,8 @@ TEST(CalibrateTest, StatisticsArePerComponent) {
 
 TEST(CalibrateTest, AgreementEqualsThePlainDefinition) {
   const std::vector<DocumentCapture> documents = {MakeDocument({1, 4}, 3, 2, 1)};
-  const auto all = HeadSamples::MeasureAllChunks(documents, 0, 0, kShape,
-                                                 kernels::SliceEncoding::kBf16);
+  const auto all =
+      HeadSamples::MeasureAllChunks(documents, 0, 0, kShape, kernels::SliceEncoding::kBf16);
   const HeadSamples samples(documents, 0, 0, 0, 2, 2, all);
   constexpr uint32_t kTop = 50;
   const std::vector<double> agreement = ContextualAgreement(samples, kTop);
@@ -128,8 +128,8 @@ TEST(CalibrateTest, AgreementEqualsThePlainDefinition) {
                         double{q[dims.second]} * k[dims.second]);
         }
         const auto a = top(full), b = top(one);
-        sum += static_cast<double>(std::count_if(a.begin(), a.end(),
-                                                 [&](uint32_t t) { return b.contains(t); })) /
+        sum += static_cast<double>(
+                   std::count_if(a.begin(), a.end(), [&](uint32_t t) { return b.contains(t); })) /
                kTop;
       }
     }
@@ -140,8 +140,8 @@ TEST(CalibrateTest, AgreementEqualsThePlainDefinition) {
 
 TEST(CalibrateTest, TrueAttentionIsASoftmax) {
   const std::vector<DocumentCapture> documents = {MakeDocument({1, 4}, 4, 4, 1)};
-  const auto all = HeadSamples::MeasureAllChunks(documents, 0, 0, kShape,
-                                                 kernels::SliceEncoding::kBf16);
+  const auto all =
+      HeadSamples::MeasureAllChunks(documents, 0, 0, kShape, kernels::SliceEncoding::kBf16);
   const HeadSamples samples(documents, 0, 0, 0, 4, 4, all);
   for (const HeadSamples::Sample& sample : samples.samples()) {
     const std::vector<float> attention = TrueAttention(samples, sample);
@@ -156,11 +156,10 @@ TEST(CalibrateTest, PerQueryHeadGivesASetForEachQueryHead) {
   CalibrationOptions options = SmallOptions(2);
   options.granularity = Profile::Granularity::kQueryHead;
   uint32_t calls = 0;
-  const auto result = Calibrate(kShape, 2, 4, 2, documents, options,
-                                [&](uint32_t, uint32_t total) {
-                                  ++calls;
-                                  EXPECT_EQ(total, 8U);
-                                });
+  const auto result = Calibrate(kShape, 2, 4, 2, documents, options, [&](uint32_t, uint32_t total) {
+    ++calls;
+    EXPECT_EQ(total, 8U);
+  });
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->specs.size(), 8U);
   EXPECT_EQ(calls, 8U);

@@ -5,9 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <random>
+
+#include "tests/support/temp_folder.h"
 
 namespace passband {
 namespace {
@@ -129,14 +130,14 @@ TEST(ProfileTest, AnotherCheckpointIsRefusedWithBothFingerprints) {
 }
 
 TEST(ProfileTest, FilesAreReadBackAndFaultsNameThePath) {
-  const auto folder = std::filesystem::path(::testing::TempDir());
+  const test::TempFolder folder;
   const std::string path = folder / "round-trip.json";
   ASSERT_TRUE(MakeProfile().Save(path).ok());
   EXPECT_TRUE(Profile::Load(path).ok());
   EXPECT_EQ(Profile::Load(folder / "absent.json").status().code(), StatusCode::kNotFound);
   std::ofstream(path, std::ios::trunc) << "{";
   EXPECT_THAT(Message(Profile::Load(path).status()), HasSubstr("round-trip.json"));
-  EXPECT_FALSE(MakeProfile().Save(folder / "no-such-folder" / "x.json").ok());
+  EXPECT_FALSE(MakeProfile().Save(folder / "no-such-folder/x.json").ok());
 }
 
 }  // namespace

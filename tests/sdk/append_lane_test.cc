@@ -1,13 +1,14 @@
 // Goal: whatever a service turns away for want of room, a lane's appends arrive in
 // order, each once, and a failure that is nobody else's fault ends the lane.
 
+#include "sdk/append_lane.h"
+
 #include <gtest/gtest.h>
 
 #include <deque>
 #include <random>
 
 #include "base/random.h"
-#include "sdk/append_lane.h"
 
 namespace passband {
 namespace {
@@ -90,8 +91,8 @@ TEST(AppendLane, EveryAppendIsStoredOnceAndInOrder) {
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
   for (int round = 0; round < 200; ++round) {
-    AppendLane lane({.window = 1 + static_cast<uint32_t>(random() % 6),
-                     .retry_budget = std::chrono::hours(1)});
+    AppendLane lane(
+        {.window = 1 + static_cast<uint32_t>(random() % 6), .retry_budget = std::chrono::hours(1)});
     const uint64_t count = 1 + random() % 40;
     uint64_t added = 0, stored = 0, answered = 0;
     std::deque<std::pair<uint64_t, Status>> answers;

@@ -69,8 +69,7 @@ TEST(ClientExample, ErrorsSayWhatAndWhy) {
   const auto stat = kv->Stat(77);
   EXPECT_EQ(stat.status().code(), client::Code::kNotFound);
   EXPECT_NE(stat.status().message().find("77"), std::string::npos) << stat.status().message();
-  EXPECT_EQ(kv->RegisterModel({.fingerprint = "no colon"}).code(),
-            client::Code::kInvalidArgument);
+  EXPECT_EQ(kv->RegisterModel({.fingerprint = "no colon"}).code(), client::Code::kInvalidArgument);
 }
 
 TEST(ClientExample, AServerThatIsNotThereIsNamed) {

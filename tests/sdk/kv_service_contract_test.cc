@@ -60,8 +60,8 @@ class KvServiceContract : public ::testing::TestWithParam<Way> {
     return out;
   }
 
-  StatusCode FetchCode(SequenceId id, uint32_t layer, uint32_t head,
-                       std::vector<uint32_t> tokens, uint32_t row_bytes) {
+  StatusCode FetchCode(SequenceId id, uint32_t layer, uint32_t head, std::vector<uint32_t> tokens,
+                       uint32_t row_bytes) {
     const FetchGroup group{id, layer, head, tokens};
     return service_->StartFetch({{&group, 1}, row_bytes, {}})->Wait().status().code();
   }
@@ -74,9 +74,9 @@ class KvServiceContract : public ::testing::TestWithParam<Way> {
   ServiceUnderTest service_;
 };
 
-#define EXPECT_OK(expression)              \
-  do {                                     \
-    const Status expect_ok = (expression); \
+#define EXPECT_OK(expression)                 \
+  do {                                        \
+    const Status expect_ok = (expression);    \
     EXPECT_TRUE(expect_ok.ok()) << expect_ok; \
   } while (false)
 
@@ -292,8 +292,7 @@ TEST_P(KvServiceContract, ErrorsNameWhatIsWrong) {
   EXPECT_EQ(FetchCode(id, 0, 2, {0}, row_bytes()), StatusCode::kInvalidArgument);
   EXPECT_EQ(FetchCode(id, 0, 0, {0}, row_bytes() * 2), StatusCode::kInvalidArgument);
   EXPECT_EQ(FetchCode(id, 0, 0, {0}, 0), StatusCode::kInvalidArgument);
-  EXPECT_EQ(service_->StartRead({id, 0, 60, 11})->Wait().status().code(),
-            StatusCode::kOutOfRange);
+  EXPECT_EQ(service_->StartRead({id, 0, 60, 11})->Wait().status().code(), StatusCode::kOutOfRange);
   EXPECT_EQ(service_->StartRead({SequenceId(424242), 0, 0, 1})->Wait().status().code(),
             StatusCode::kNotFound);
   EXPECT_EQ(service_->Stat(SequenceId(424242)).status().code(), StatusCode::kNotFound);

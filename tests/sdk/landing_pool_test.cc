@@ -1,6 +1,8 @@
 // Goal: buffers never overlap, come back warm, and a pool at its cap makes room from
 // what nobody uses, or says which setting to raise.
 
+#include "sdk/landing_pool.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +12,6 @@
 
 #include "base/random.h"
 #include "base/units.h"
-#include "sdk/landing_pool.h"
 
 namespace passband {
 namespace {

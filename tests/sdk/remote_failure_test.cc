@@ -16,9 +16,9 @@
 namespace passband::test {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::HasSubstr;
 
 constexpr uint64_t kTokens = 640;
 
@@ -57,8 +57,8 @@ class RemoteFailure : public ::testing::TestWithParam<Way> {
       out.want.insert(out.want.end(), row.begin(), row.end());
     }
     const FetchGroup group{id_, 1, 0, out.tokens};
-    out.pending = service_->StartFetch(
-        {{&group, 1}, static_cast<uint32_t>(model_.head.row_bytes()), {}});
+    out.pending =
+        service_->StartFetch({{&group, 1}, static_cast<uint32_t>(model_.head.row_bytes()), {}});
     return out;
   }
 

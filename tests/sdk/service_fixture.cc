@@ -39,7 +39,9 @@ std::shared_ptr<const Profile> SmallProfile(std::mt19937_64& random) {
   profile->query_heads = model.query_heads;
   profile->kv_heads = model.kv_heads;
   profile->encoding = kernels::SliceEncoding::kInt2;
-  profile->provenance = {.selector = "greedy", .pairing = "rope", .text_digest = Digest("text"),
+  profile->provenance = {.selector = "greedy",
+                         .pairing = "rope",
+                         .text_digest = Digest("text"),
                          .tool_version = "test"};
   std::uniform_real_distribution<float> mean(-0.5f, 0.5f), deviation(0.5f, 1.5f);
   for (uint32_t i = 0; i < model.layers * model.kv_heads; ++i) {
@@ -106,8 +108,8 @@ std::vector<std::byte> ExpectedRows::Range(uint32_t layer, uint64_t first, uint6
   return out;
 }
 
-std::vector<std::byte> ExpectedRows::Slices(const Profile& profile, uint32_t layer,
-                                            uint64_t first, uint64_t count) const {
+std::vector<std::byte> ExpectedRows::Slices(const Profile& profile, uint32_t layer, uint64_t first,
+                                            uint64_t count) const {
   std::vector<std::byte> out(model_.kv_heads * count * profile.slice_bytes());
   for (uint32_t head = 0; head < model_.kv_heads; ++head) {
     kernels::EncodeSlices(*profile.spec(layer, head), Row(layer, head, first).data(),
@@ -139,18 +141,20 @@ Status AppendUpTo(KvService& service, const ModelInfo& model, SequenceId sequenc
 
 std::string WayName(Way way) {
   switch (way) {
-    case Way::kEmbedded: return "Embedded";
-    case Way::kShm: return "Shm";
-    case Way::kTcp: return "Tcp";
+    case Way::kEmbedded:
+      return "Embedded";
+    case Way::kShm:
+      return "Shm";
+    case Way::kTcp:
+      return "Tcp";
   }
   return "";
 }
 
 void ServiceUnderTest::Start(Way way, ServiceSetup setup) {
   if (way == Way::kEmbedded) {
-    auto service = EmbeddedService::Create(
-        EmbeddedOptions{.ram_bytes = setup.ram_bytes,
-                        .append_retry_budget = setup.remote.append_retry_budget});
+    auto service = EmbeddedService::Create(EmbeddedOptions{
+        .ram_bytes = setup.ram_bytes, .append_retry_budget = setup.remote.append_retry_budget});
     ASSERT_TRUE(service.ok()) << service.status();
     service_ = *std::move(service);
     return;

@@ -21,8 +21,7 @@ class ControlServiceTest : public ServerTest {
   }
 
   // Makes a call of a session with the given identity; its code.
-  grpc::StatusCode StatAs(const std::string& session, const std::string& token,
-                          uint64_t sequence) {
+  grpc::StatusCode StatAs(const std::string& session, const std::string& token, uint64_t sequence) {
     v1::StatSequenceRequest request;
     request.set_sequence(sequence);
     v1::StatSequenceResponse response;
@@ -120,9 +119,7 @@ TEST_F(ControlServiceTest, ModelsAreRegisteredOnceAndChecked) {
   *request.mutable_model() = TestModel();
   v1::RegisterModelResponse response;
   const auto code = [&] {
-    return client_->stub()
-        .RegisterModel(client_->Context().get(), request, &response)
-        .error_code();
+    return client_->stub().RegisterModel(client_->Context().get(), request, &response).error_code();
   };
   EXPECT_EQ(code(), grpc::OK);
   EXPECT_EQ(code(), grpc::OK);
@@ -244,16 +241,13 @@ TEST_F(ControlServiceTest, AnotherTenantsSequenceIsNotFound) {
   v1::CloseSequenceRequest close;
   close.set_sequence(sequence);
   v1::CloseSequenceResponse closed;
-  EXPECT_EQ(stranger->stub()
-                .CloseSequence(stranger->Context().get(), close, &closed)
-                .error_code(),
+  EXPECT_EQ(stranger->stub().CloseSequence(stranger->Context().get(), close, &closed).error_code(),
             grpc::NOT_FOUND);
   v1::ForkSequenceRequest fork;
   fork.set_sequence(sequence);
   v1::ForkSequenceResponse forked;
-  EXPECT_EQ(
-      stranger->stub().ForkSequence(stranger->Context().get(), fork, &forked).error_code(),
-      grpc::NOT_FOUND);
+  EXPECT_EQ(stranger->stub().ForkSequence(stranger->Context().get(), fork, &forked).error_code(),
+            grpc::NOT_FOUND);
   v1::ListSequencesResponse listed;
   ASSERT_TRUE(stranger->stub().ListSequences(stranger->Context().get(), {}, &listed).ok());
   EXPECT_EQ(listed.sequences_size(), 0);
@@ -271,8 +265,7 @@ TEST_F(ControlServiceTest, DrainRefusesNewWorkAndKeepsTheOld) {
   request.set_protocol_version(1);
   v1::ConnectResponse response;
   grpc::ClientContext context;
-  EXPECT_EQ(client_->stub().Connect(&context, request, &response).error_code(),
-            grpc::UNAVAILABLE);
+  EXPECT_EQ(client_->stub().Connect(&context, request, &response).error_code(), grpc::UNAVAILABLE);
   v1::OpenSequenceRequest open;
   open.set_model(TestModel().fingerprint());
   v1::OpenSequenceResponse opened;
@@ -290,8 +283,7 @@ TEST_F(ControlServiceTest, InfoNeedsNoSession) {
   EXPECT_EQ(info.epoch(), client_->session().epoch());
   EXPECT_EQ(info.sessions(), 1U);
   EXPECT_GT(info.memory().capacity_bytes(), 0U);
-  EXPECT_EQ(info.http_address(),
-            server::HostPort("127.0.0.1", server_->endpoints().http_port));
+  EXPECT_EQ(info.http_address(), server::HostPort("127.0.0.1", server_->endpoints().http_port));
 }
 
 TEST_F(ControlServiceTest, RetryAfterIsInTheTrailingMetadata) {
@@ -316,10 +308,9 @@ TEST_F(ControlServiceTest, OverlongMessagesAreRefused) {
   v1::RegisterProfileRequest request;
   request.set_profile_json(std::string(20 << 20, 'x'));
   v1::RegisterProfileResponse response;
-  EXPECT_EQ(client_->stub()
-                .RegisterProfile(client_->Context().get(), request, &response)
-                .error_code(),
-            grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(
+      client_->stub().RegisterProfile(client_->Context().get(), request, &response).error_code(),
+      grpc::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Get(*server_, "/healthz"), "ok\n");
 }
 

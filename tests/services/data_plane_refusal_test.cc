@@ -85,16 +85,16 @@ TEST_F(DataPlaneRefusalTest, AnotherTenantsSequenceIsNotFound) {
   ASSERT_TRUE(stranger->Hello().ok());
   EXPECT_EQ(stranger->Read(sequence_, 0, 0, 10).status.code(), StatusCode::kNotFound);
   const std::vector<uint32_t> tokens = {1};
-  EXPECT_EQ(stranger
-                ->Fetch([&](transport::FetchBuilder& builder) {
-                  builder.Add(sequence_, 0, 0, tokens);
-                }, kRowBytes)
-                .status.code(),
-            StatusCode::kNotFound);
-  EXPECT_EQ(stranger
-                ->Append(sequence_, 0, 100, 1, kKvHeads, kRowBytes, TestRows(sequence_, 0, 100, 1))
-                .status.code(),
-            StatusCode::kNotFound);
+  EXPECT_EQ(
+      stranger
+          ->Fetch([&](transport::FetchBuilder& builder) { builder.Add(sequence_, 0, 0, tokens); },
+                  kRowBytes)
+          .status.code(),
+      StatusCode::kNotFound);
+  EXPECT_EQ(
+      stranger->Append(sequence_, 0, 100, 1, kKvHeads, kRowBytes, TestRows(sequence_, 0, 100, 1))
+          .status.code(),
+      StatusCode::kNotFound);
 }
 
 TEST_F(DataPlaneRefusalTest, ReadAndSlicesOfWhatIsNotThere) {
@@ -165,8 +165,7 @@ TEST_F(DataPlaneRefusalTest, PayloadOfAFetchIsUnderTheMac) {
   Bytes changed(builder.payload().begin(), builder.payload().end());
   changed.back() ^= std::byte{1};
   client_->Send(MessageType::kFetch, HeaderBytes(*fetch), changed);
-  EXPECT_EQ(client_->Await(fetch->request.request_id)->status.code(),
-            StatusCode::kUnauthenticated);
+  EXPECT_EQ(client_->Await(fetch->request.request_id)->status.code(), StatusCode::kUnauthenticated);
 }
 
 TEST_F(DataPlaneRefusalTest, UnknownSessionsAreDroppedAndCounted) {
@@ -196,9 +195,8 @@ TEST_F(DataPlaneRefusalTest, AfterByeRequestsAreDropped) {
   auto bye = transport::NewBye(second->identity(), second->NextId());
   transport::Sign(second->identity().key, bye);
   second->Send(MessageType::kBye, HeaderBytes(bye), {});
-  EXPECT_TRUE(second->Wait([&] {
-    return Metric(*server_, "passband_transport_connections{transport=\"shm\"}") == 1;
-  }));
+  EXPECT_TRUE(second->Wait(
+      [&] { return Metric(*server_, "passband_transport_connections{transport=\"shm\"}") == 1; }));
   // The session lives on, and may connect again.
   second->Vanish();
   EXPECT_TRUE(second->Hello().ok());
@@ -261,9 +259,8 @@ TEST_F(DataPlaneRefusalTest, FullMemoryIsToldAndOthersAreServed) {
   truncate.set_sequence(sequence_);
   truncate.set_tokens(100);
   v1::TruncateSequenceResponse truncated;
-  ASSERT_TRUE(client_->stub()
-                  .TruncateSequence(client_->Context().get(), truncate, &truncated)
-                  .ok());
+  ASSERT_TRUE(
+      client_->stub().TruncateSequence(client_->Context().get(), truncate, &truncated).ok());
   const Status filled = Fill(*client_, sequence_, 100, 100);
   EXPECT_TRUE(filled.ok()) << filled;
 }
@@ -309,7 +306,7 @@ TEST_F(DataPlaneRefusalTest, RandomMessagesDoNoHarm) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
-  const MessageType kTypes[] = {MessageType::kHello,  MessageType::kFetch, MessageType::kAppend,
+  const MessageType kTypes[] = {MessageType::kHello, MessageType::kFetch, MessageType::kAppend,
                                 MessageType::kSlices, MessageType::kRead};
   for (int round = 0; round < 3000; ++round) {
     const MessageType type = kTypes[random() % std::size(kTypes)];
@@ -336,7 +333,8 @@ TEST_F(DataPlaneRefusalTest, RandomSignedRequestsAreAnswered) {
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
   const auto odd = [&]() -> uint64_t {
-    const uint64_t kValues[] = {0, 1, 2, 63, 64, 65, 99, 100, 101, UINT32_MAX, UINT64_MAX, random()};
+    const uint64_t kValues[] = {0,  1,   2,   63,         64,         65,
+                                99, 100, 101, UINT32_MAX, UINT64_MAX, random()};
     return kValues[random() % std::size(kValues)];
   };
   for (int round = 0; round < 500; ++round) {

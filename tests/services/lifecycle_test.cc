@@ -10,6 +10,13 @@
 
 #include "gmock/gmock.h"
 #include "tests/services/server_fixture.h"
+#include "tests/support/temp_folder.h"
+
+#ifdef __SANITIZE_ADDRESS__
+// UCX 1.13 loses a few hundred bytes when ucp_worker_create fails (TakenDataPortIsNamed).
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() { return "leak:libucs.so\n"; }
+#endif
 
 namespace passband::testing {
 namespace {
@@ -56,7 +63,8 @@ TEST(LifecycleTest, UnknownTransportIsRefused) {
 
 TEST(LifecycleTest, ReadyFileTellsThePortsInUse) {
   server::Settings settings = SmallSettings();
-  settings.ready_file = ::testing::TempDir() + "/ready.json";
+  const test::TempFolder folder;
+  settings.ready_file = folder / "ready.json";
   auto server = server::Server::Start(settings);
   ASSERT_TRUE(server.ok()) << server.status();
   std::ifstream file(settings.ready_file);
@@ -112,9 +120,8 @@ TEST_F(ServerTest, EndedSessionsConnectionIsClosed) {
   ASSERT_TRUE(client->Hello().ok());
   v1::DisconnectResponse response;
   ASSERT_TRUE(client->stub().Disconnect(client->Context().get(), {}, &response).ok());
-  EXPECT_TRUE(client->Wait([&] {
-    return Metric(*server_, "passband_transport_connections{transport=\"shm\"}") == 0;
-  }));
+  EXPECT_TRUE(client->Wait(
+      [&] { return Metric(*server_, "passband_transport_connections{transport=\"shm\"}") == 0; }));
   EXPECT_EQ(Metric(*server_, "passband_sessions"), 0);
 }
 

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/services/server_fixture.h"
+#include "tests/support/temp_folder.h"
 
 namespace passband::testing {
 namespace {
@@ -24,20 +25,22 @@ class MetricsTest : public ServerTest {
     sequence_ = Open(*client_, std::vector<uint32_t>(64, 1));
     ASSERT_TRUE(Fill(*client_, sequence_, 0, 64).ok());
     const std::vector<uint32_t> tokens = {1, 2, 3};
-    ASSERT_TRUE(client_
-                    ->Fetch([&](transport::FetchBuilder& builder) {
-                      builder.Add(sequence_, 0, 0, tokens);
-                    }, kRowBytes)
-                    .status.ok());
+    ASSERT_TRUE(
+        client_
+            ->Fetch([&](transport::FetchBuilder& builder) { builder.Add(sequence_, 0, 0, tokens); },
+                    kRowBytes)
+            .status.ok());
     ASSERT_TRUE(client_->Read(sequence_, 0, 0, 10).status.ok());
     EXPECT_FALSE(client_->Read(sequence_ + 1, 0, 0, 10).status.ok());
   }
 
   void LintExposition() {
 #ifdef PASSBAND_PROMTOOL
-    const std::string path = ::testing::TempDir() + "/metrics.txt";
+    const test::TempFolder folder;
+    const std::string path = folder / "metrics.txt";
     std::ofstream(path) << Get(*server_, "/metrics");
-    const std::string command = std::string(PASSBAND_PROMTOOL) + " check metrics < " + path + " 2>&1";
+    const std::string command =
+        std::string(PASSBAND_PROMTOOL) + " check metrics < " + path + " 2>&1";
     FILE* pipe = popen(command.c_str(), "r");
     std::string output;
     char buffer[1024];
@@ -76,7 +79,8 @@ TEST_F(MetricsTest, CountersMove) {
     return metric("passband_requests_total{method=\"read\"," + shm + ",result=\"ok\"}") == 1;
   }));
   EXPECT_EQ(metric("passband_requests_total{method=\"fetch\"," + shm + ",result=\"ok\"}"), 1);
-  EXPECT_EQ(metric("passband_requests_total{method=\"append\"," + shm + ",result=\"ok\"}"), kLayers);
+  EXPECT_EQ(metric("passband_requests_total{method=\"append\"," + shm + ",result=\"ok\"}"),
+            kLayers);
   EXPECT_EQ(metric("passband_requests_total{method=\"read\"," + shm + ",result=\"not_found\"}"), 1);
   EXPECT_EQ(metric("passband_request_duration_seconds_count{method=\"fetch\"," + shm + "}"), 1);
   EXPECT_GT(metric("passband_request_duration_seconds_sum{method=\"fetch\"," + shm + "}"), 0);

@@ -62,15 +62,13 @@ Status RawClient::ConnectData() {
   PASSBAND_ASSIGN_OR_RETURN(ucx_, transport::UcxContext::Create({.tls = tls_}));
   PASSBAND_ASSIGN_OR_RETURN(worker_, transport::UcxWorker::Create(ucx_));
   for (const MessageType type : kReplies) {
-    PASSBAND_RETURN_IF_ERROR(
-        worker_->SetHandler(transport::AmId(type), [this](transport::IncomingMessage& message) {
-          OnReply(message);
-        }));
+    PASSBAND_RETURN_IF_ERROR(worker_->SetHandler(
+        transport::AmId(type), [this](transport::IncomingMessage& message) { OnReply(message); }));
   }
   const auto address =
       std::as_bytes(std::span(session_.data_address().data(), session_.data_address().size()));
-  PASSBAND_ASSIGN_OR_RETURN(endpoint_,
-                            transport::UcxEndpoint::Connect(worker_, address, [](const Status&) {}));
+  PASSBAND_ASSIGN_OR_RETURN(
+      endpoint_, transport::UcxEndpoint::Connect(worker_, address, [](const Status&) {}));
   return OkStatus();
 }
 
@@ -98,8 +96,8 @@ void RawClient::OnReply(transport::IncomingMessage& message) {
   auto reply = std::make_shared<RawReply>();
   ASSERT_GE(message.header().size(), sizeof(transport::ReplyHeader));
   std::memcpy(&reply->header, message.header().data(), sizeof(transport::ReplyHeader));
-  const auto parsed = transport::ParseReply(message.header(), reply->header.type,
-                                            message.payload_bytes());
+  const auto parsed =
+      transport::ParseReply(message.header(), reply->header.type, message.payload_bytes());
   EXPECT_TRUE(parsed.ok()) << parsed.status();
   const uint64_t id = reply->header.request_id;
   EXPECT_EQ(replies_.count(id) + arriving_.count(id), 0U) << "two answers to " << id;

@@ -106,8 +106,7 @@ uint64_t ServerTest::Open(RawClient& client, const std::vector<uint32_t>& tokens
   v1::RegisterModelRequest model;
   *model.mutable_model() = TestModel();
   v1::RegisterModelResponse registered;
-  grpc::Status status =
-      client.stub().RegisterModel(client.Context().get(), model, &registered);
+  grpc::Status status = client.stub().RegisterModel(client.Context().get(), model, &registered);
   EXPECT_TRUE(status.ok()) << status.error_message();
   v1::OpenSequenceRequest request;
   request.set_model(TestModel().fingerprint());
@@ -122,8 +121,7 @@ uint64_t ServerTest::Open(RawClient& client, const std::vector<uint32_t>& tokens
 Status ServerTest::Fill(RawClient& client, uint64_t sequence, uint64_t first, uint64_t count) {
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     for (uint64_t token = first; token < first + count;) {
-      const auto part =
-          static_cast<uint32_t>(std::min(64 - token % 64, first + count - token));
+      const auto part = static_cast<uint32_t>(std::min(64 - token % 64, first + count - token));
       const RawReply reply =
           client.Append(sequence, static_cast<uint16_t>(layer), token, part, kKvHeads, kRowBytes,
                         TestRows(sequence, layer, token, part));

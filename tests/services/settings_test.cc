@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/temp_folder.h"
 
 namespace passband::server {
 namespace {
@@ -54,7 +55,8 @@ TEST(SettingsTest, FlagsAreRead) {
 }
 
 TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
-  const std::string path = ::testing::TempDir() + "/server.yaml";
+  const test::TempFolder folder;
+  const std::string path = folder / "server.yaml";
   std::ofstream(path) << "ram: 1GiB\nmax-sessions: 5\nmax-sequences: 6\n";
   setenv("PASSBAND_MAX_SESSIONS", "50", 1);
   setenv("PASSBAND_MAX_SEQUENCES", "60", 1);
@@ -68,10 +70,11 @@ TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
 }
 
 TEST(SettingsTest, UnknownKeyOfTheFileIsRefusedWithTheNearest) {
-  const std::string path = ::testing::TempDir() + "/unknown.yaml";
+  const test::TempFolder folder;
+  const std::string path = folder / "unknown.yaml";
   std::ofstream(path) << "data-prot: 2\n";
-  EXPECT_THAT(Faults({"--config", path.c_str()}), AllOf(HasSubstr("data-prot"),
-                                                        HasSubstr("data-port")));
+  EXPECT_THAT(Faults({"--config", path.c_str()}),
+              AllOf(HasSubstr("data-prot"), HasSubstr("data-port")));
 }
 
 TEST(SettingsTest, UnknownFlagIsRefused) { EXPECT_THAT(Faults({"--rma=1GiB"}), HasSubstr("rma")); }
@@ -88,7 +91,8 @@ TEST(SettingsTest, AllFaultsAreToldAtOnce) {
 }
 
 TEST(SettingsTest, BadSizesNameAnExample) {
-  for (const char* ram : {"--ram=", "--ram=-1GiB", "--ram=1XB", "--ram=0", "--ram=99999999999TiB"}) {
+  for (const char* ram :
+       {"--ram=", "--ram=-1GiB", "--ram=1XB", "--ram=0", "--ram=99999999999TiB"}) {
     EXPECT_THAT(Faults({ram}), HasSubstr("--ram")) << ram;
   }
 }

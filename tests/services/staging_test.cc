@@ -82,8 +82,8 @@ TEST(StagingTest, LiveBuffersNeverOverlap) {
     std::swap(live[random() % live.size()], live.back());
     const Live& last = live.back();
     const auto bytes = last.buffer.bytes();
-    ASSERT_TRUE(std::all_of(bytes.begin(), bytes.end(),
-                            [&](std::byte byte) { return byte == last.mark; }));
+    ASSERT_TRUE(
+        std::all_of(bytes.begin(), bytes.end(), [&](std::byte byte) { return byte == last.mark; }));
     live.pop_back();
   }
   EXPECT_GT(refused, 0U);

@@ -60,10 +60,17 @@ StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const Options& opt
 }
 
 Status ServerProcess::Spawn(const Options& options) {
-  std::vector<std::string> words = {
-      options.binary,      "--host",      "127.0.0.1", "--control-port",
-      std::to_string(options.control_port), "--data-port", "0", "--http-port", "0",
-      "--ready-file",      folder_ + "/" + kReadyFile};
+  std::vector<std::string> words = {options.binary,
+                                    "--host",
+                                    "127.0.0.1",
+                                    "--control-port",
+                                    std::to_string(options.control_port),
+                                    "--data-port",
+                                    "0",
+                                    "--http-port",
+                                    "0",
+                                    "--ready-file",
+                                    folder_ + "/" + kReadyFile};
   words.insert(words.end(), options.flags.begin(), options.flags.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

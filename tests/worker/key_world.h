@@ -51,14 +51,13 @@ class KeyWorld {
   }
 
   // The softmax weights of query head `head` of the group over [0, context).
-  std::vector<double> Weights(uint32_t kv_head, uint64_t context,
-                              const std::vector<float>& queries, uint32_t head) const {
+  std::vector<double> Weights(uint32_t kv_head, uint64_t context, const std::vector<float>& queries,
+                              uint32_t head) const {
     std::vector<double> weights(context);
     double top = -1e300, sum = 0;
     for (uint64_t t = 0; t < context; ++t) {
       for (uint32_t d = 0; d < model.head.head_dim; ++d) {
-        weights[t] +=
-            double{queries[head * model.head.head_dim + d]} * double{Key(kv_head, t, d)};
+        weights[t] += double{queries[head * model.head.head_dim + d]} * double{Key(kv_head, t, d)};
       }
       weights[t] *= double{kScale};
       top = std::max(top, weights[t]);

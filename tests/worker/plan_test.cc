@@ -56,8 +56,7 @@ TEST(Plan, RefusesAQuestBudgetBelowOnePage) {
 }
 
 TEST(Plan, FasaNeedsAProfile) {
-  EXPECT_THAT(Message(MakePlan(Settings({Method::kFasa}, {256})).status()),
-              HasSubstr("profile"));
+  EXPECT_THAT(Message(MakePlan(Settings({Method::kFasa}, {256})).status()), HasSubstr("profile"));
 }
 
 TEST(Plan, MethodsHaveNames) {
@@ -88,10 +87,14 @@ EvalResult Result() {
 }
 
 TEST(Report, JsonHoldsWhatWasMeasured) {
-  const auto json = nlohmann::json::parse(
-      EvalJson({.model = "m", .fingerprint = "f", .transport = "t", .text_file = "x",
-                .row_bytes = 512, .prefill_seconds = 1, .total_seconds = 2},
-               EvalSettings(), {Result()}));
+  const auto json = nlohmann::json::parse(EvalJson({.model = "m",
+                                                    .fingerprint = "f",
+                                                    .transport = "t",
+                                                    .text_file = "x",
+                                                    .row_bytes = 512,
+                                                    .prefill_seconds = 1,
+                                                    .total_seconds = 2},
+                                                   EvalSettings(), {Result()}));
   EXPECT_EQ(json["schema"], "passband.eval/v1");
   EXPECT_EQ(json["settings"]["scored_positions"], 640);
   const auto& result = json["results"][0];
@@ -110,8 +113,8 @@ TEST(Report, JsonHoldsWhatWasMeasured) {
 }
 
 TEST(Report, TableShowsEveryResult) {
-  const std::string table = EvalTable({.model = "books"}, EvalSettings(), {Result(), Result()},
-                                      Terminal());
+  const std::string table =
+      EvalTable({.model = "books"}, EvalSettings(), {Result(), Result()}, Terminal());
   EXPECT_THAT(table, HasSubstr("needle"));
   EXPECT_THAT(table, HasSubstr("0.875"));
   EXPECT_THAT(table, HasSubstr("90.00%"));

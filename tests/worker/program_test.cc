@@ -13,6 +13,7 @@
 #include <string>
 
 #include "tests/support/server_process.h"
+#include "tests/support/temp_folder.h"
 #include "tests/worker/books_world.h"
 
 namespace passband {
@@ -57,19 +58,14 @@ Outcome RunWorker(const std::string& arguments) { return Program(arguments + " 2
 
 class TempFile {
  public:
-  explicit TempFile(const std::string& content) : path_(::testing::TempDir()) {
-    path_ += "worker_program_XXXXXX";
-    const int descriptor = ::mkstemp(path_.data());
+  explicit TempFile(const std::string& content) {
     std::ofstream(path_, std::ios::binary) << content;
-    ::close(descriptor);
   }
-  ~TempFile() { std::remove(path_.c_str()); }
-  TempFile(const TempFile&) = delete;
-  TempFile& operator=(const TempFile&) = delete;
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  const test::TempFolder folder_;
+  const std::string path_ = folder_ / "file";
 };
 
 std::string WithModel(const std::string& command, const std::string& rest) {
@@ -103,9 +99,9 @@ TEST(WorkerProgram, BadFilesExitWithOne) {
   const TempFile empty("");
   const TempFile broken("{\"schema\": \"passband.profile/v1\", ");
   EXPECT_EQ(RunWorker(WithModel("eval", "--method full --text " + empty.path())).code, 1);
-  EXPECT_EQ(RunWorker(WithModel("generate", "--method full --prompt-file " + empty.path())).code, 1);
-  const Outcome profile =
-      RunWorker(WithModel("generate", "--prompt x --profile " + broken.path()));
+  EXPECT_EQ(RunWorker(WithModel("generate", "--method full --prompt-file " + empty.path())).code,
+            1);
+  const Outcome profile = RunWorker(WithModel("generate", "--prompt x --profile " + broken.path()));
   EXPECT_EQ(profile.code, 1) << profile.output;
 }
 
@@ -122,10 +118,10 @@ TEST(WorkerProgram, AProfileOfAnotherModelIsRefused) {
 }
 
 TEST(WorkerProgram, ACorruptCheckpointIsRefused) {
-  const std::string folder = ::testing::TempDir() + "worker_program_model";
-  ASSERT_EQ(std::system(("mkdir -p " + folder + " && cp " + kModel + "/config.json " + folder +
-                         " && head -c 100000 " + kModel + "/model.safetensors > " + folder +
-                         "/model.safetensors")
+  const test::TempFolder temporary;
+  const std::string& folder = temporary.path();
+  ASSERT_EQ(std::system(("cp " + kModel + "/config.json " + folder + " && head -c 100000 " +
+                         kModel + "/model.safetensors > " + folder + "/model.safetensors")
                             .c_str()),
             0);
   const Outcome outcome = RunWorker("generate --method full --prompt x --model " + folder);
@@ -141,10 +137,12 @@ TEST(WorkerProgram, NoServerExitsWithThree) {
 }
 
 TEST(WorkerProgram, EvalPrintsJsonAndNothingElse) {
-  const Outcome outcome = Program(WithModel("eval", "--task needle,books --method full,stream "
-                                                    "--budget 80,128 --keys 2 --context 704 --documents 1 "
-                                                    "--json --text " + kText +
-                                                    " 2>/dev/null")).Finish();
+  const Outcome outcome = Program(WithModel("eval",
+                                            "--task needle,books --method full,stream "
+                                            "--budget 80,128 --keys 2 --context 704 --documents 1 "
+                                            "--json --text " +
+                                                kText + " 2>/dev/null"))
+                              .Finish();
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   const Json json = Json::parse(outcome.output);
   EXPECT_EQ(json["schema"], "passband.eval/v1");
@@ -158,8 +156,8 @@ TEST(WorkerProgram, EvalPrintsJsonAndNothingElse) {
 class WithServer : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto started = test::ServerProcess::Start(
-        {.binary = PASSBAND_SERVER, .flags = {"--ram", "128MiB"}});
+    auto started =
+        test::ServerProcess::Start({.binary = PASSBAND_SERVER, .flags = {"--ram", "128MiB"}});
     ASSERT_TRUE(started.ok()) << started.status();
     server_ = *std::move(started);
     const auto model = LlamaModel::Load(kModel);
@@ -210,8 +208,8 @@ TEST_F(WithServer, AKeptSequenceIsAPrefixForTheNextWorker) {
 
 TEST_F(WithServer, ADeadServerEndsTheWorkerWithinThreeSeconds) {
   const TempFile errors("");
-  Program worker(Generate("--max-tokens 7000 --server " + server_->control_address() + " 2>" +
-                          errors.path()));
+  Program worker(
+      Generate("--max-tokens 7000 --server " + server_->control_address() + " 2>" + errors.path()));
   for (int byte = 0; byte < 20; ++byte) ASSERT_NE(worker.Next(), EOF);
   server_->Kill();
   const auto killed = std::chrono::steady_clock::now();

@@ -68,8 +68,8 @@ TEST(StreamSelector, KeepsSinksAndTheNewest) {
   StreamSelector selector({10, 3, 4});
   Sets sets;
   selector.Choose(0, 100, nullptr, sets);
-  EXPECT_THAT(sets, ::testing::ElementsAre(
-                        ::testing::ElementsAre(0, 1, 2, 93, 94, 95, 96, 97, 98, 99)));
+  EXPECT_THAT(sets,
+              ::testing::ElementsAre(::testing::ElementsAre(0, 1, 2, 93, 94, 95, 96, 97, 98, 99)));
   selector.Choose(0, 6, nullptr, sets);
   EXPECT_THAT(sets, ::testing::ElementsAre(::testing::ElementsAre(0, 1, 2, 3, 4, 5)));
 }

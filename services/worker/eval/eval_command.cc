@@ -103,9 +103,9 @@ Status RunEval(const EvalFlags& flags, EvalSettings settings) {
   PASSBAND_ASSIGN_OR_RETURN(auto plan, MakePlan(settings));
   EvalRunner runner(model, *bench.service, maker, settings, std::move(plan));
   Progress progress("eval", runner.total_steps(), "steps");
-  PASSBAND_ASSIGN_OR_RETURN(
-      const auto results,
-      runner.Run(flags.lanes, [&](uint64_t steps) { progress.Advance(steps); }));
+  PASSBAND_ASSIGN_OR_RETURN(const auto results, runner.Run(flags.lanes, [&](uint64_t steps) {
+    progress.Advance(steps);
+  }));
   progress.Finish();
   const EvalSetup setup{model.name(),
                         model.fingerprint().text(),
@@ -133,8 +133,7 @@ void AddEvalCommand(CLI::App& app, CommandRunner& runner) {
       ->add_option("--method", flags->methods,
                    "full, oracle, fasa, stream, quest: one or a list with commas")
       ->capture_default_str();
-  command->add_option("--profile", flags->profiles,
-                      "Profile for fasa; may be given several times")
+  command->add_option("--profile", flags->profiles, "Profile for fasa; may be given several times")
       ->check(CLI::ExistingFile);
   command->add_option("--budget", flags->budgets, "Tokens a head attends to; a list with commas")
       ->capture_default_str();
@@ -146,8 +145,7 @@ void AddEvalCommand(CLI::App& app, CommandRunner& runner) {
   command->add_option("--documents", flags->documents, "Documents of each task")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--keys", flags->keys, "Needles of a needle document")
-      ->capture_default_str();
+  command->add_option("--keys", flags->keys, "Needles of a needle document")->capture_default_str();
   command->add_option("--seed", flags->seed, "Of the documents")->capture_default_str();
   command->add_option("--lanes", flags->lanes, "Documents and methods at work at once")
       ->check(CLI::Range(1, 64))

@@ -18,11 +18,16 @@ double SecondsSince(Time start) { return Seconds(RealClock().Now() - start); }
 
 std::unique_ptr<EvalSelector> MakeSelector(const Combination& combination) {
   switch (combination.method) {
-    case Method::kFull: return nullptr;
-    case Method::kOracle: return std::make_unique<OracleSelector>(combination.select);
-    case Method::kStream: return std::make_unique<StreamSelector>(combination.select);
-    case Method::kQuest: return std::make_unique<QuestSelector>(combination.select);
-    case Method::kFasa: break;
+    case Method::kFull:
+      return nullptr;
+    case Method::kOracle:
+      return std::make_unique<OracleSelector>(combination.select);
+    case Method::kStream:
+      return std::make_unique<StreamSelector>(combination.select);
+    case Method::kQuest:
+      return std::make_unique<QuestSelector>(combination.select);
+    case Method::kFasa:
+      break;
   }
   if (combination.per_query_head()) {
     return std::make_unique<HeadSelector>(combination.profile.profile, combination.select);
@@ -124,8 +129,8 @@ StatusOr<std::vector<EvalResult>> EvalRunner::Run(int threads,
     for (int i = 0; i < threads; ++i) {
       lanes.push_back(StartThread(fmt::format("eval-{}", i), [&](const std::stop_token&) {
         while (const auto job = schedule.Next()) {
-          const Status status = job->method.has_value() ? Walk(job->document, *job->method)
-                                                        : Prefill(job->document);
+          const Status status =
+              job->method.has_value() ? Walk(job->document, *job->method) : Prefill(job->document);
           if (schedule.Done(*job, status)) documents_[job->document].reset();
         }
       }));

@@ -32,8 +32,8 @@ namespace passband {
 struct EvalResult {
   Task task = Task::kBooks;
   Combination combination;
-  TaskScore score;      // the task's own (llama/tasks.h)
-  TaskScore bits;       // bits of every scored byte
+  TaskScore score;  // the task's own (llama/tasks.h)
+  TaskScore bits;   // bits of every scored byte
   ProbeSums probe;
   EngineStats engine;
   uint64_t tokens = 0;  // scored positions walked

@@ -11,9 +11,7 @@
 namespace passband {
 
 PromptKeys::PromptKeys(const ModelInfo& model)
-    : shape_(model.head),
-      kv_heads_(model.kv_heads),
-      keys_(size_t{model.layers} * model.kv_heads) {}
+    : shape_(model.head), kv_heads_(model.kv_heads), keys_(size_t{model.layers} * model.kv_heads) {}
 
 void PromptKeys::OnLayer(uint32_t layer, uint64_t tokens,
                          std::span<const std::byte* const> head_rows) {

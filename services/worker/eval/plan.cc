@@ -12,8 +12,8 @@ constexpr std::array<const char*, 5> kMethodNames = {"full", "oracle", "fasa", "
 
 Status CheckBudgets(const EvalSettings& settings) {
   const uint64_t forced = uint64_t{settings.sinks} + settings.recent;
-  const bool quest = std::find(settings.methods.begin(), settings.methods.end(),
-                               Method::kQuest) != settings.methods.end();
+  const bool quest = std::find(settings.methods.begin(), settings.methods.end(), Method::kQuest) !=
+                     settings.methods.end();
   for (const uint32_t budget : settings.budgets) {
     if (budget == 0 || budget < forced) {
       return Error(StatusCode::kInvalidArgument,

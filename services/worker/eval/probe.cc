@@ -32,8 +32,7 @@ void Probe::Look(const LayerKeys& keys, uint32_t kv_head, uint64_t context, cons
   }
 }
 
-void Probe::LookAtRecall(const float* scores, uint64_t context,
-                         const std::vector<uint32_t>& set) {
+void Probe::LookAtRecall(const float* scores, uint64_t context, const std::vector<uint32_t>& set) {
   if (context <= options_.budget || options_.budget <= options_.sinks + options_.recent) return;
   kernels::SelectTokens(std::span(scores, context), options_, scratch_, truth_);
   uint64_t wanted = 0, found = 0;

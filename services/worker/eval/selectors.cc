@@ -40,8 +40,7 @@ void StreamSelector::Choose(uint32_t, uint64_t context, const float*,
             static_cast<uint32_t>(context - (kept - sinks)));
 }
 
-void QuestSelector::BoundsOf(const float* keys, uint64_t page, uint64_t end,
-                             float* bounds) const {
+void QuestSelector::BoundsOf(const float* keys, uint64_t page, uint64_t end, float* bounds) const {
   const size_t dim = keys_->model().head.head_dim;
   const float* first = keys + page * kQuestPage * dim;
   std::copy(first, first + dim, bounds);
