@@ -16,6 +16,8 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
+constexpr uint32_t kPlanes = 4;
+
 struct TierCase {
   const char* name;
   std::function<std::unique_ptr<Tier>()> make;  // holds 16 KiB at least
@@ -28,51 +30,72 @@ class TierContract : public testing::TestWithParam<TierCase> {
 
 TEST_P(TierContract, MissIsAnAnswerAndTouchesNothing) {
   Bytes bytes(256, std::byte{7});
-  const auto got = tier_->Get({1, 1}, bytes);
+  const auto got = tier_->Get({1, 1}, kPlanes, 0xf, bytes);
   ASSERT_TRUE(got.ok()) << got.status();
   EXPECT_FALSE(*got);
   EXPECT_EQ(bytes, Bytes(256, std::byte{7}));
-  EXPECT_TRUE(tier_->Drop({1, 1}).ok());
+  tier_->Drop({1, 1});
 }
 
-TEST_P(TierContract, WrongSizeIsRefused) {
-  ASSERT_TRUE(tier_->Put({1, 1}, Bytes(256, std::byte{1})).ok());
+TEST_P(TierContract, AnotherShapeIsRefused) {
+  const auto address = tier_->Put(Bytes(256, std::byte{1}), kPlanes);
+  ASSERT_TRUE(address.ok()) << address.status();
   Bytes small(128);
-  EXPECT_EQ(tier_->Get({1, 1}, small).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(tier_->Get(*address, kPlanes, 0xf, small).status().code(),
+            StatusCode::kInvalidArgument);
+  Bytes same(256);
+  EXPECT_EQ(tier_->Get(*address, 2, 0x3, same).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_P(TierContract, OnlyTheWantedPlanesAreWritten) {
+  Bytes put(256);
+  for (size_t i = 0; i < put.size(); ++i) put[i] = static_cast<std::byte>(i);
+  const auto address = tier_->Put(put, kPlanes);
+  ASSERT_TRUE(address.ok()) << address.status();
+  Bytes got(256, std::byte{0xee});
+  ASSERT_TRUE(*tier_->Get(*address, kPlanes, 0b1010, got));
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i], i / 64 % 2 == 1 ? put[i] : std::byte{0xee}) << i;
+  }
 }
 
 TEST_P(TierContract, RandomOperationsGiveTheBytesPutOrAMiss) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  std::map<BlockKey, Bytes> put;
+  std::map<BlockAddress, Bytes> put;  // not dropped
   uint64_t hits = 0;
   for (int i = 0; i < 5000; ++i) {
-    const BlockKey key{random() % 2, random() % 200};
-    switch (random() % 3) {
+    auto some = put.begin();
+    if (!put.empty()) std::advance(some, static_cast<ptrdiff_t>(random() % put.size()));
+    switch (random() % 4) {
       case 0: {
-        Bytes bytes(64 * (1 + key.number % 4));
+        Bytes bytes(64 * (1 + random() % 4));
         for (std::byte& b : bytes) b = static_cast<std::byte>(random());
-        // A key names one content: a later Put of it says the same.
-        const auto [at, fresh] = put.emplace(key, bytes);
-        ASSERT_TRUE(tier_->Put(key, at->second).ok());
+        auto address = tier_->Put(bytes, kPlanes);
+        if (!address.ok()) {
+          ASSERT_EQ(address.status().code(), StatusCode::kResourceExhausted) << address.status();
+          ASSERT_TRUE(tier_->DropOldest().ok());
+          break;
+        }
+        ASSERT_TRUE(put.emplace(*address, bytes).second) << "an address was given twice";
         break;
       }
-      case 1: {
-        Bytes bytes(64 * (1 + key.number % 4));
-        const auto got = tier_->Get(key, bytes);
+      case 1:
+      case 2: {
+        if (put.empty()) break;
+        Bytes bytes(some->second.size());
+        const auto got = tier_->Get(some->first, kPlanes, 0xf, bytes);
         ASSERT_TRUE(got.ok()) << got.status();
         if (!*got) break;
         ++hits;
-        ASSERT_TRUE(put.contains(key));
-        ASSERT_EQ(bytes, put[key]);
+        ASSERT_EQ(bytes, some->second);
         break;
       }
       default:
-        ASSERT_TRUE(tier_->Drop(key).ok());
-        Bytes bytes(64 * (1 + key.number % 4));
-        const auto got = tier_->Get(key, bytes);
-        ASSERT_TRUE(got.ok() && !*got);
+        if (put.empty()) break;
+        tier_->Drop(some->first);
+        put.erase(some);
     }
     ASSERT_LE(tier_->Stats().used_bytes, tier_->Stats().capacity_bytes);
   }
@@ -84,13 +107,24 @@ INSTANTIATE_TEST_SUITE_P(Tiers, TierContract,
                              "Memory", [] { return std::make_unique<MemoryTier>(16 << 10); }}),
                          [](const auto& tier) { return std::string(tier.param.name); });
 
-TEST(MemoryTierTest, DamageIsDataLossThenAMiss) {
+TEST(MemoryTierTest, DamageIsDataLoss) {
   MemoryTier tier(1024);
   Bytes bytes(64, std::byte{3});
-  ASSERT_TRUE(tier.Put({0, 1}, bytes).ok());
-  tier.Damage({0, 1});
-  EXPECT_EQ(tier.Get({0, 1}, bytes).status().code(), StatusCode::kDataLoss);
-  EXPECT_FALSE(*tier.Get({0, 1}, bytes));
+  const auto address = tier.Put(bytes, 1);
+  ASSERT_TRUE(address.ok());
+  tier.Damage(*address);
+  EXPECT_EQ(tier.Get(*address, 1, 1, bytes).status().code(), StatusCode::kDataLoss);
+}
+
+TEST(MemoryTierTest, ACrashKeepsWhatWasFlushed) {
+  MemoryTier tier(1024);
+  Bytes bytes(64, std::byte{3});
+  const auto kept = tier.Put(bytes, 1);
+  ASSERT_TRUE(tier.Flush().ok());
+  const auto lost = tier.Put(bytes, 1);
+  tier.Crash();
+  EXPECT_TRUE(*tier.Get(*kept, 1, 1, bytes));
+  EXPECT_FALSE(*tier.Get(*lost, 1, 1, bytes));
 }
 
 }  // namespace
