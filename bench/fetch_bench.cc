@@ -17,11 +17,13 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "base/units.h"
 #include "bench/raw_fetch.h"
 #include "nlohmann/json.hpp"
 #include "sdk/remote_service.h"
@@ -230,9 +232,22 @@ struct Side {
   }
 };
 
+// The most memory that a process ever held.
+uint64_t PeakResidentBytes(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string word;
+  uint64_t kib = 0;
+  while (status >> word) {
+    if (word == "VmHWM:") status >> kib;
+  }
+  return kib << 10;
+}
+
 struct Line {
   std::string transport;
   Side raw, product;
+  uint64_t server_ram = 0;       // What --ram said.
+  uint64_t server_resident = 0;  // What the process held at most, all of it filled.
 
   double ratio(const std::vector<double> Side::*what) const {
     std::vector<double> ratios;
@@ -270,6 +285,8 @@ StatusOr<Line> Measure(const Options& options, const std::string& tls) {
     PASSBAND_ASSIGN_OR_RETURN(const std::vector<double> product, worker.Round(options.requests));
     out.product.Add(product);
   }
+  out.server_ram = ram;
+  out.server_resident = PeakResidentBytes(server->pid());
   return out;
 }
 
@@ -281,6 +298,10 @@ void PrintTable(const std::vector<Line>& lines) {
                 Percentile(line.raw.p50, 0.5) * 1e6, Percentile(line.product.p50, 0.5) * 1e6,
                 line.ratio(&Side::p50), Percentile(line.raw.p99, 0.5) * 1e6,
                 Percentile(line.product.p99, 0.5) * 1e6, line.ratio(&Side::p99));
+  }
+  for (const Line& line : lines) {
+    std::printf("server memory over %s: --ram %s, at most %s resident\n", line.transport.c_str(),
+                FormatBytes(line.server_ram).c_str(), FormatBytes(line.server_resident).c_str());
   }
 }
 
@@ -297,7 +318,9 @@ void PrintJson(const std::vector<Line>& lines, const Options& options) {
                    {"fetch_p50_us", Percentile(line.product.p50, 0.5) * 1e6},
                    {"fetch_p99_us", Percentile(line.product.p99, 0.5) * 1e6},
                    {"ratio_p50", line.ratio(&Side::p50)},
-                   {"ratio_p99", line.ratio(&Side::p99)}});
+                   {"ratio_p99", line.ratio(&Side::p99)},
+                   {"server_ram_bytes", line.server_ram},
+                   {"server_peak_resident_bytes", line.server_resident}});
   }
   std::printf("%s\n", out.dump(2).c_str());
 }

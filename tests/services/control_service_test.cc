@@ -1,9 +1,4 @@
 // Goal: every call of the control plane does its work, and refuses who may not make it.
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <numeric>
 #include <random>
 
@@ -319,16 +314,8 @@ TEST_F(ControlServiceTest, RandomBytesOnThePortDoNoHarm) {
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
   for (int i = 0; i < 50; ++i) {
-    const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(server_->endpoints().control_port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ASSERT_EQ(connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    std::string bytes = i % 2 == 0 ? "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" : "";
-    for (size_t n = random() % 5000; n > 0; --n) bytes += static_cast<char>(random());
-    EXPECT_GE(send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
-    close(socket);
+    EXPECT_TRUE(SendRandomBytes(server_->endpoints().control_port, random,
+                                i % 2 == 0 ? "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" : ""));
   }
   EXPECT_EQ(Open(*client_) != 0, true);
 }

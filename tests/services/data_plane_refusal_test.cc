@@ -351,5 +351,25 @@ TEST_F(DataPlaneRefusalTest, RandomSignedRequestsAreAnswered) {
   }
 }
 
+// Strangers that do not even speak UCX's protocol: a port scanner, a browser.
+TEST_F(DataPlaneRefusalTest, RandomBytesOnEveryPortDoNoHarm) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  Restart([] {
+    server::Settings settings = SmallSettings();
+    settings.transports = "tcp,self";
+    return settings;
+  }());
+  size_t reached = 0;  // the test's own client listens too, on another interface
+  for (const uint16_t port : ListeningPorts()) {
+    for (int i = 0; i < 30; ++i) {
+      const bool sent = SendRandomBytes(port, random, i % 3 == 0 ? "GET / HTTP" : "");
+      if (i == 0 && sent) ++reached;
+    }
+  }
+  EXPECT_GE(reached, 3U) << "control, data and HTTP";
+}
+
 }  // namespace
 }  // namespace passband::testing

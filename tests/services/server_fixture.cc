@@ -1,8 +1,15 @@
 #include "tests/services/server_fixture.h"
 
+#include <arpa/inet.h>
 #include <httplib.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
 #include <sstream>
 
 #include "base/units.h"
@@ -38,6 +45,48 @@ double Metric(const server::Server& server, const std::string& series) {
     if (line.rfind(series + " ", 0) == 0) return std::stod(line.substr(series.size() + 1));
   }
   return -1;
+}
+
+std::vector<uint16_t> ListeningPorts() {
+  std::set<std::string> inodes;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (target.starts_with("socket:[")) inodes.insert(target.substr(8, target.size() - 9));
+  }
+  std::vector<uint16_t> ports;
+  for (const char* path : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
+    std::ifstream table(path);
+    std::string line;
+    std::getline(table, line);  // headings
+    while (std::getline(table, line)) {
+      std::istringstream words(line);
+      std::string number, local, remote, state, skipped, inode;
+      words >> number >> local >> remote >> state;
+      for (int i = 0; i < 5; ++i) words >> skipped;
+      words >> inode;
+      if (state != "0A" || !inodes.contains(inode)) continue;
+      const std::string port = local.substr(local.find(':') + 1);
+      ports.push_back(static_cast<uint16_t>(std::stoul(port, nullptr, 16)));
+    }
+  }
+  return ports;
+}
+
+bool SendRandomBytes(uint16_t port, std::mt19937_64& random, const std::string& opening) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool connected =
+      connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  std::string bytes = opening;
+  for (size_t n = random() % 5000; n > 0; --n) bytes += static_cast<char>(random());
+  // The server may have hung up at the first wrong byte.
+  if (connected) (void)send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  close(socket);
+  return connected;
 }
 
 v1::Model TestModel() {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "profile/profile.h"
@@ -24,6 +26,12 @@ std::string ControlAddress(const server::Server& server);
 std::string Get(const server::Server& server, const std::string& path, int status = 200);
 // The value of a metric, with its labels as written; -1 when it is not there.
 double Metric(const server::Server& server, const std::string& series);
+
+// Every TCP port that this process listens on.
+std::vector<uint16_t> ListeningPorts();
+// Sends `opening` and up to 5000 random bytes to a port of the loopback interface, and hangs
+// up. False when nobody listens there.
+bool SendRandomBytes(uint16_t port, std::mt19937_64& random, const std::string& opening = "");
 
 v1::Model TestModel();
 std::shared_ptr<const Profile> TestProfile();
