@@ -22,6 +22,7 @@ enum class RecordKind : uint8_t {
   kProfile = 2,   // key: digest
   kSequence = 3,  // key: id
   kColumn = 4,    // key: number
+  kStore = 5,     // key: name of a fact about the store itself
 };
 
 // Changes that are made together or not at all.

@@ -63,8 +63,9 @@ class Tier {
   // Nobody will ask for the block again.
   virtual void Drop(const BlockAddress& address) = 0;
   // Forgets the oldest generation that is full, whoever needs its blocks: they are misses
-  // from now on. kNotFound when there is none.
-  virtual Status DropOldest() = 0;
+  // from now on, as are those of every generation before. Returns which; kNotFound when
+  // there is none.
+  virtual StatusOr<uint64_t> DropOldest() = 0;
 
   // After a restart, before the calls above: names the blocks that are still wanted, then
   // forgets every generation in which there are none.

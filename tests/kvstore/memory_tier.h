@@ -70,7 +70,7 @@ class MemoryTier final : public Tier {
     Forget(address);
   }
 
-  Status DropOldest() override {
+  StatusOr<uint64_t> DropOldest() override {
     MutexLock lock(mutex_);
     if (blocks_.empty() || blocks_.begin()->first.generation == generation_) {
       return Error(StatusCode::kNotFound, "no generation is full");
@@ -79,7 +79,7 @@ class MemoryTier final : public Tier {
     while (!blocks_.empty() && blocks_.begin()->first.generation == oldest) {
       Forget(BlockAddress(blocks_.begin()->first));
     }
-    return OkStatus();
+    return oldest;
   }
 
   void Claim(const BlockAddress& address) override {
