@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "services/grpc_status.h"
 #include "services/server/control_messages.h"
-#include "services/server/version.h"
 
 namespace passband::server {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/thread.h"
+#include "base/version.h"
 #include "services/server/status_page_html.h"
-#include "services/server/version.h"
 
 namespace passband::server {
 namespace {

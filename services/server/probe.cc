@@ -6,8 +6,8 @@
 #include <limits>
 #include <sstream>
 
+#include "base/version.h"
 #include "services/server/process_stats.h"
-#include "services/server/version.h"
 
 namespace passband::server {
 namespace {

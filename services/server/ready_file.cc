@@ -6,7 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "services/server/version.h"
+#include "base/version.h"
 
 namespace passband::server {
 

@@ -10,12 +10,12 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "base/version.h"
 #include "services/server/control_service.h"
 #include "services/server/data_plane.h"
 #include "services/server/http_service.h"
 #include "services/server/probe.h"
 #include "services/server/status_page.h"
-#include "services/server/version.h"
 
 namespace passband::server {
 namespace {

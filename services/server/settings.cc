@@ -6,7 +6,7 @@
 
 #include "base/config.h"
 #include "base/units.h"
-#include "services/server/version.h"
+#include "base/version.h"
 
 namespace passband::server {
 namespace {

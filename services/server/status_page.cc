@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "services/server/version.h"
+#include "base/version.h"
 
 namespace passband::server {
 
