@@ -40,17 +40,17 @@ void AppendService::Append::Finish(std::span<const std::byte> rows, bool scatter
 }
 
 void AppendService::Serve(Request request, const transport::AppendHeader& header,
-                          transport::IncomingMessage& message) {
+                          IncomingPayload& payload) {
   StatusOr<Store::AppendSlot> slot = Reserve(request.tenant(), header);
   if (!slot.ok()) {
-    message.Refuse(slot.status());
+    payload.Refuse(slot.status());
     return request.Fail(slot.status());
   }
   auto append = std::make_shared<Append>(
       Append{std::move(request), header, *std::move(slot), Staging::Buffer()});
-  if (append->slot.covers_block()) return ReceiveIntoBlock(std::move(append), message);
-  if (!message.is_rendezvous()) return append->Finish(message.data(), /*scattered=*/true);
-  ReceiveIntoStaging(std::move(append), message);
+  if (append->slot.covers_block()) return ReceiveIntoBlock(std::move(append), payload);
+  if (!payload.waits()) return append->Finish(payload.data(), /*scattered=*/true);
+  ReceiveIntoStaging(std::move(append), payload);
 }
 
 StatusOr<Store::AppendSlot> AppendService::Reserve(const std::string& tenant,
@@ -65,29 +65,27 @@ StatusOr<Store::AppendSlot> AppendService::Reserve(const std::string& tenant,
   return store_.BeginAppend(tenant, id, append.layer, append.first_token, append.count);
 }
 
-void AppendService::ReceiveIntoBlock(std::shared_ptr<Append> append,
-                                     transport::IncomingMessage& message) {
+void AppendService::ReceiveIntoBlock(std::shared_ptr<Append> append, IncomingPayload& payload) {
   const std::span<std::byte> block(append->slot.block(), append->slot.bytes());
-  message.Receive(block, arena_, [append = std::move(append), block](const Status& received) {
+  payload.Receive(block, arena_, [append = std::move(append), block](const Status& received) {
     if (!received.ok()) return append->Fail(received);
     append->Finish(block, /*scattered=*/false);
   });
 }
 
-void AppendService::ReceiveIntoStaging(std::shared_ptr<Append> append,
-                                       transport::IncomingMessage& message) {
-  auto buffer = staging_.Allocate(message.payload_bytes());
+void AppendService::ReceiveIntoStaging(std::shared_ptr<Append> append, IncomingPayload& payload) {
+  auto buffer = staging_.Allocate(payload.bytes());
   if (!buffer.has_value()) {
     const Status full = WithRetryAfter(
         Error(StatusCode::kResourceExhausted, "all {} bytes of staging memory are in use",
               staging_.capacity_bytes()),
         kRetryAfter);
-    message.Refuse(full);
+    payload.Refuse(full);
     return append->Fail(full);
   }
   append->buffer = *std::move(buffer);
   const std::span<std::byte> bytes = append->buffer.bytes();
-  message.Receive(bytes, staging_.memory(),
+  payload.Receive(bytes, staging_.memory(),
                   [append = std::move(append), bytes](const Status& received) {
                     if (!received.ok()) return append->Fail(received);
                     append->Finish(bytes, /*scattered=*/true);

@@ -8,15 +8,16 @@
 // Ownership  store, staging and `arena` must outlive it, and it must outlive every transfer.
 // Errors     those of Store::BeginAppend and Commit; kInvalidArgument for another shape than the
 //            model's; kDataLoss for a wrong checksum; kResourceExhausted with a retry-after while
-//            staging memory is full. Answered, not returned; a rendezvous is refused with them.
+//            staging memory is full. Answered, not returned; a payload that waits is refused.
 #pragma once
 
 #include <memory>
 
 #include "kvstore/store.h"
+#include "services/server/incoming_payload.h"
 #include "services/server/request.h"
 #include "services/server/staging.h"
-#include "transport/incoming_message.h"
+#include "transport/wire.h"
 
 namespace passband::server {
 
@@ -25,16 +26,15 @@ class AppendService {
   AppendService(Store& store, Staging& staging, const transport::UcxMemory* arena)
       : store_(store), staging_(staging), arena_(arena) {}
 
-  void Serve(Request request, const transport::AppendHeader& append,
-             transport::IncomingMessage& message);
+  void Serve(Request request, const transport::AppendHeader& append, IncomingPayload& payload);
 
  private:
   struct Append;
 
   StatusOr<Store::AppendSlot> Reserve(const std::string& tenant,
                                       const transport::AppendHeader& append);
-  void ReceiveIntoBlock(std::shared_ptr<Append> append, transport::IncomingMessage& message);
-  void ReceiveIntoStaging(std::shared_ptr<Append> append, transport::IncomingMessage& message);
+  void ReceiveIntoBlock(std::shared_ptr<Append> append, IncomingPayload& payload);
+  void ReceiveIntoStaging(std::shared_ptr<Append> append, IncomingPayload& payload);
 
   Store& store_;
   Staging& staging_;

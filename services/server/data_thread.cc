@@ -16,7 +16,7 @@ constexpr std::chrono::milliseconds kExpireInterval{2};
 // What the thread works with, in the order of its making. The worker goes first: its end runs the
 // `done` of every transfer, and those look at the rest.
 struct DataThread::Core {
-  Core(const RequestRouter::Parts& parts, std::unique_ptr<Staging> memory)
+  Core(const Dispatcher::Parts& parts, std::unique_ptr<Staging> memory)
       : counters(parts.counters),
         staging(std::move(memory)),
         queue(*staging),
@@ -27,7 +27,7 @@ struct DataThread::Core {
   }
 
   static StatusOr<std::unique_ptr<Core>> Create(const Options& options,
-                                                const RequestRouter::Parts& parts);
+                                                const Dispatcher::Parts& parts);
 
   ThreadCounters& counters;
   const std::unique_ptr<Staging> staging;
@@ -38,7 +38,7 @@ struct DataThread::Core {
 };
 
 StatusOr<std::unique_ptr<DataThread::Core>> DataThread::Core::Create(
-    const Options& options, const RequestRouter::Parts& parts) {
+    const Options& options, const Dispatcher::Parts& parts) {
   PASSBAND_ASSIGN_OR_RETURN(
       auto staging, Staging::Create(options.ucx, options.staging_bytes, options.huge_pages));
   auto core = std::make_unique<Core>(parts, std::move(staging));
@@ -48,7 +48,7 @@ StatusOr<std::unique_ptr<DataThread::Core>> DataThread::Core::Create(
 }
 
 StatusOr<std::unique_ptr<DataThread>> DataThread::Start(const Options& options,
-                                                        const RequestRouter::Parts& parts) {
+                                                        const Dispatcher::Parts& parts) {
   std::unique_ptr<DataThread> out(new DataThread());
   std::promise<Status> started;
   std::future<Status> outcome = started.get_future();
@@ -66,7 +66,7 @@ StatusOr<std::unique_ptr<DataThread>> DataThread::Start(const Options& options,
 DataThread::~DataThread() = default;
 
 void DataThread::Run(const std::stop_token& stop, const Options& options,
-                     const RequestRouter::Parts& parts, std::promise<Status> started) {
+                     const Dispatcher::Parts& parts, std::promise<Status> started) {
   auto core = Core::Create(options, parts);
   if (!core.ok()) {
     started.set_value(core.status());

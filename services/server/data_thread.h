@@ -32,7 +32,7 @@ class DataThread {
   };
 
   static StatusOr<std::unique_ptr<DataThread>> Start(const Options& options,
-                                                     const RequestRouter::Parts& parts);
+                                                     const Dispatcher::Parts& parts);
   // Stops at once; what is under way ends as cancelled.
   ~DataThread();
   DataThread(const DataThread&) = delete;
@@ -55,7 +55,7 @@ class DataThread {
   };
 
   DataThread() = default;
-  void Run(const std::stop_token& stop, const Options& options, const RequestRouter::Parts& parts,
+  void Run(const std::stop_token& stop, const Options& options, const Dispatcher::Parts& parts,
            std::promise<Status> started);
   static void Rest(Core& core);
   void Loop(const std::stop_token& stop, Core& core);

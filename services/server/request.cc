@@ -9,7 +9,6 @@
 namespace passband::server {
 namespace {
 
-using transport::HeaderBytes;
 using transport::ReplyHeader;
 
 Time Now() { return std::chrono::steady_clock::now(); }
@@ -19,19 +18,12 @@ uint32_t Microseconds(Duration duration) {
   return static_cast<uint32_t>(std::clamp<int64_t>(us, 0, UINT32_MAX));
 }
 
-void SendErrorReply(Connection& connection, ReplyHeader reply, const Status& status) {
-  // On the heap: the text must not move while it is sent.
-  auto text = std::make_unique<std::string>(transport::SetError(reply, status));
-  const auto payload = std::as_bytes(std::span<const char>(*text));
-  connection.Send(reply.type, HeaderBytes(reply), payload, nullptr,
-                  [text = std::move(text)](const Status&) {});
-}
-
 }  // namespace
 
-Request::Request(std::shared_ptr<Connection> connection, const transport::RequestHeader& header,
-                 Method method, Time arrival)
+Request::Request(std::shared_ptr<Connection> connection, std::shared_ptr<ReplyPath> path,
+                 const transport::RequestHeader& header, Method method, Time arrival)
     : connection_(std::move(connection)),
+      path_(std::move(path)),
       header_(header),
       method_(method),
       arrival_(arrival),
@@ -52,7 +44,8 @@ std::shared_ptr<Connection> Request::End() {
 }
 
 Status Request::CheckAlive(Time now) const {
-  if (!connection_->open()) return Error(StatusCode::kCancelled, "the connection is closed");
+  if (!connection_->open() || !path_->open())
+    return Error(StatusCode::kCancelled, "the client is gone");
   if (now < deadline_) return OkStatus();
   return Error(StatusCode::kDeadlineExceeded, "the {} had {} us", Name(method_),
                header_.deadline_us);
@@ -74,35 +67,19 @@ void Request::Reply(std::span<const std::byte> payload, uint64_t rows,
     reply.checksum = Checksum(payload);
   }
   const std::shared_ptr<Connection> connection = End();
-  connection->Send(reply.type, HeaderBytes(reply), payload, memory,
-                   [connection, method = method_, arrival = arrival_,
-                    done = std::move(done)](Status sent) mutable {
-                     connection->Count(method, sent.code(), Seconds(Now() - arrival));
-                     std::move(done)(std::move(sent));
-                   });
+  path_->Send(reply, payload, memory,
+              [connection, method = method_, arrival = arrival_,
+               done = std::move(done)](Status sent) mutable {
+                connection->Count(method, sent.code(), Seconds(Now() - arrival));
+                std::move(done)(std::move(sent));
+              });
 }
 
 void Request::Fail(const Status& status) {
   const ReplyHeader reply = NewReply();
   const std::shared_ptr<Connection> connection = End();
   connection->Count(method_, status.code(), Seconds(Now() - arrival_));
-  SendErrorReply(*connection, reply, status);
-}
-
-void SendError(Connection& connection, const transport::RequestHeader& header, const Status& status,
-               Time arrival) {
-  if (header.type == transport::MessageType::kBye) return;  // Nothing answers it.
-  if (header.type == transport::MessageType::kHello) {
-    auto ack = transport::NewHelloAck(header);
-    auto text = std::make_unique<std::string>(transport::SetError(ack.reply, status));
-    const auto payload = std::as_bytes(std::span<const char>(*text));
-    connection.Send(ack.reply.type, HeaderBytes(ack), payload, nullptr,
-                    [text = std::move(text)](const Status&) {});
-    return;
-  }
-  ReplyHeader reply = transport::NewReply(header);
-  reply.service_us = Microseconds(Now() - arrival);
-  SendErrorReply(connection, reply, status);
+  path_->SendError(reply, status);
 }
 
 }  // namespace passband::server

@@ -7,7 +7,7 @@
 //
 // Units      times of the steady clock.
 // Threads    its data thread.
-// Ownership  shares its connection, as one of its outstanding requests.
+// Ownership  shares its connection, as one of its outstanding requests, and its way back.
 #pragma once
 
 #include <memory>
@@ -18,14 +18,15 @@
 #include "base/status.h"
 #include "services/server/connection.h"
 #include "services/server/counters.h"
+#include "services/server/reply_path.h"
 #include "transport/wire.h"
 
 namespace passband::server {
 
 class Request {
  public:
-  Request(std::shared_ptr<Connection> connection, const transport::RequestHeader& header,
-          Method method, Time arrival);
+  Request(std::shared_ptr<Connection> connection, std::shared_ptr<ReplyPath> path,
+          const transport::RequestHeader& header, Method method, Time arrival);
   Request(Request&&) noexcept = default;
   Request& operator=(Request&&) = delete;
   ~Request();
@@ -49,14 +50,11 @@ class Request {
   std::shared_ptr<Connection> End();
 
   std::shared_ptr<Connection> connection_;  // null once it ended
+  std::shared_ptr<ReplyPath> path_;
   transport::RequestHeader header_;
   Method method_;
   Time arrival_;
   Time deadline_;  // Time::max(): none
 };
-
-// Tells the sender of `header`, which need not be a request that was admitted.
-void SendError(Connection& connection, const transport::RequestHeader& header, const Status& status,
-               Time arrival);
 
 }  // namespace passband::server

@@ -1,6 +1,7 @@
 #include "services/server/request_router.h"
 
 #include "base/log.h"
+#include "services/server/request_proof.h"
 #include "transport/codec.h"
 
 namespace passband::server {
@@ -11,36 +12,19 @@ using transport::MessageType;
 constexpr MessageType kRequests[] = {MessageType::kHello,  MessageType::kFetch,
                                      MessageType::kAppend, MessageType::kSlices,
                                      MessageType::kRead,   MessageType::kBye};
-constexpr std::chrono::milliseconds kRetryAfter{5};
 // Answers, errors included, that one peer may leave untaken; beyond, it gets none.
 constexpr uint32_t kMaxPendingSends = 1024;
-
-Method MethodOf(MessageType type) {
-  switch (type) {
-    case MessageType::kFetch:
-      return Method::kFetch;
-    case MessageType::kAppend:
-      return Method::kAppend;
-    case MessageType::kSlices:
-      return Method::kSlices;
-    default:
-      return Method::kRead;
-  }
-}
 
 std::string Hex(uint64_t session) { return fmt::format("{:016x}", session); }
 
 }  // namespace
 
-RequestRouter::RequestRouter(const Parts& parts, Staging& staging, ReplyQueue& queue)
+RequestRouter::RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue)
     : thread_(parts.thread),
       sessions_(parts.sessions),
       counters_(parts.counters),
       limits_(parts.limits),
-      fetch_(parts.store, queue, parts.limits),
-      append_(parts.store, staging, parts.arena),
-      slices_(parts.store, parts.profiles, queue, parts.limits),
-      read_(parts.store, queue, parts.limits) {}
+      dispatcher_(parts, staging, queue) {}
 
 Status RequestRouter::Register(const std::shared_ptr<transport::UcxWorker>& worker) {
   worker_ = worker;
@@ -55,80 +39,28 @@ void RequestRouter::OnMessage(Type type, Message& message) {
   const Time arrival = std::chrono::steady_clock::now();
   const auto header = transport::PeekRequest(message.header());
   if (!header.ok() || header->type != type) return Drop(message, TransportError::kMalformed);
-  if (type == Type::kHello) return OnHello(*header, message, arrival);
+  if (type == Type::kHello) return OnHello(*header, message);
   const auto found = connections_.find(header->session);
   if (found == connections_.end()) return Drop(message, TransportError::kUnknownSession);
   // Shared: it may be closed, and leave the map, while we serve it.
-  const std::shared_ptr<Connection> connection = found->second;
+  const std::shared_ptr<UcxConnection> connection = found->second;
   // A sender that takes no answers gets none, or they would pile up.
   if (connection->sends() > kMaxPendingSends) {
     return Drop(message, TransportError::kStuckPeer);
   }
-  Status refused = Prove(*connection, *header, message);
-  if (refused.ok()) {
-    sessions_.Touch(connection->session());
-    if (type == Type::kBye) return OnBye(header->session);
-    refused = Admit(*connection);
-  }
-  if (!refused.ok()) {
-    message.Refuse(refused);
+  const auto fault = FaultOf(connection->session(), *header, message.header(), message.data());
+  if (fault.has_value()) {
+    Count(*fault);
+    message.Refuse(ToStatus(*fault));
     if (type == Type::kBye) return;
     // Counts, and answers.
-    Request(connection, *header, MethodOf(type), arrival).Fail(refused);
-    return;
+    return Request(connection, connection, *header, MethodOf(type), arrival).Fail(ToStatus(*fault));
   }
-  Serve(Request(connection, *header, MethodOf(type), arrival), type, message);
-}
-
-Status RequestRouter::Prove(const Connection& connection, const transport::RequestHeader& header,
-                            const Message& message) {
-  if (header.epoch != connection.session().epoch()) {
-    Count(TransportError::kStaleEpoch);
-    return Error(StatusCode::kUnauthenticated, "the epoch is of another start of the server");
-  }
-  if (!transport::VerifyMac(connection.session().secret(), message.header(), message.data())) {
-    Count(TransportError::kWrongMac);
-    return Error(StatusCode::kUnauthenticated, "the message is not signed with this session's key");
-  }
-  return OkStatus();
-}
-
-Status RequestRouter::Admit(const Connection& connection) const {
-  if (!admitting_) return Error(StatusCode::kUnavailable, "the server is stopping");
-  if (connection.outstanding() < limits_.max_outstanding) return OkStatus();
-  return WithRetryAfter(Error(StatusCode::kResourceExhausted,
-                              "{} requests of the session are without an answer, the limit",
-                              connection.outstanding()),
-                        kRetryAfter);
-}
-
-void RequestRouter::Serve(Request request, Type type, Message& message) {
-  const auto refuse = [&](const Status& why) {
-    message.Refuse(why);
-    request.Fail(why);
-  };
-  if (type == Type::kAppend) {
-    const auto append = transport::ParseAppend(message.header(), message.payload_bytes());
-    if (!append.ok()) return refuse(append.status());
-    return append_.Serve(std::move(request), *append, message);
-  }
-  if (message.is_rendezvous()) {
-    return refuse(Error(StatusCode::kInvalidArgument, "a {} is to be sent eagerly",
-                        transport::ToString(type)));
-  }
-  if (type == Type::kFetch) {
-    const auto fetch = transport::ParseFetch(message.header(), message.data());
-    if (!fetch.ok()) return refuse(fetch.status());
-    return fetch_.Serve(std::move(request), *fetch);
-  }
-  if (type == Type::kSlices) {
-    const auto slices = transport::ParseSlices(message.header(), message.payload_bytes());
-    if (!slices.ok()) return refuse(slices.status());
-    return slices_.Serve(std::move(request), *slices);
-  }
-  const auto read = transport::ParseRead(message.header(), message.payload_bytes());
-  if (!read.ok()) return refuse(read.status());
-  read_.Serve(std::move(request), *read);
+  sessions_.Touch(connection->session());
+  if (type == Type::kBye) return OnBye(header->session);
+  UcxPayload payload(message);
+  dispatcher_.Serve(Request(connection, connection, *header, MethodOf(type), arrival), type,
+                    message.header(), payload);
 }
 
 StatusOr<std::shared_ptr<Session>> RequestRouter::ProveHello(const transport::RequestHeader& header,
@@ -141,15 +73,12 @@ StatusOr<std::shared_ptr<Session>> RequestRouter::ProveHello(const transport::Re
   if (session == nullptr || session->data_thread() != thread_) {
     return fail(TransportError::kUnknownSession);
   }
-  if (header.epoch != session->epoch()) return fail(TransportError::kStaleEpoch);
-  if (!transport::VerifyMac(session->secret(), message.header(), message.data())) {
-    return fail(TransportError::kWrongMac);
-  }
+  const auto fault = FaultOf(*session, header, message.header(), message.data());
+  if (fault.has_value()) return fail(*fault);
   return session;
 }
 
-void RequestRouter::OnHello(const transport::RequestHeader& header, Message& message,
-                            Time arrival) {
+void RequestRouter::OnHello(const transport::RequestHeader& header, Message& message) {
   const auto session = ProveHello(header, message);
   if (!session.ok()) return;
   const auto hello = transport::ParseHello(message.header(), message.data());
@@ -157,22 +86,23 @@ void RequestRouter::OnHello(const transport::RequestHeader& header, Message& mes
   const auto connection = ConnectTo(*session, hello->worker_address, message);
   if (connection == nullptr) return;
   sessions_.Touch(**session);
-  if (!admitting_) {
-    return SendError(*connection, header, Error(StatusCode::kUnavailable, "the server is stopping"),
-                     arrival);
+  if (!dispatcher_.admitting()) {
+    return connection->SendHelloAck(transport::NewHelloAck(header),
+                                    Error(StatusCode::kUnavailable, "the server is stopping"),
+                                    [](const Status&) {});
   }
   SendHelloAck(connection, header);
 }
 
-std::shared_ptr<Connection> RequestRouter::ConnectTo(const std::shared_ptr<Session>& session,
-                                                     std::span<const std::byte> address,
-                                                     Message& message) {
-  std::shared_ptr<Connection>& current = connections_[session->id()];
+std::shared_ptr<UcxConnection> RequestRouter::ConnectTo(const std::shared_ptr<Session>& session,
+                                                        std::span<const std::byte> address,
+                                                        Message& message) {
+  std::shared_ptr<UcxConnection>& current = connections_[session->id()];
   // A second endpoint to the same worker would share its fate with the first.
   if (current != nullptr && current->LeadsTo(address)) return current;
-  const auto connection = std::make_shared<Connection>(session, counters_);
+  const auto connection = std::make_shared<UcxConnection>(session, counters_);
   const Status connected = connection->Connect(
-      worker_.lock(), address, [this, weak = std::weak_ptr<Connection>(connection)](Status why) {
+      worker_.lock(), address, [this, weak = std::weak_ptr<UcxConnection>(connection)](Status why) {
         lost_.emplace_back(weak, std::move(why));
       });
   if (!connected.ok()) {
@@ -186,17 +116,16 @@ std::shared_ptr<Connection> RequestRouter::ConnectTo(const std::shared_ptr<Sessi
   return connection;
 }
 
-void RequestRouter::SendHelloAck(const std::shared_ptr<Connection>& connection,
+void RequestRouter::SendHelloAck(const std::shared_ptr<UcxConnection>& connection,
                                  const transport::RequestHeader& header) {
   auto ack = transport::NewHelloAck(header);
   ack.max_reply_bytes = limits_.max_reply_bytes;
   ack.max_rows = limits_.max_rows;
   ack.max_outstanding = limits_.max_outstanding;
   ack.block_tokens = kBlockTokens;
-  connection->Send(ack.reply.type, transport::HeaderBytes(ack), {}, nullptr,
-                   [connection](const Status& sent) {
-                     if (sent.ok()) connection->LearnTransport();
-                   });
+  connection->SendHelloAck(ack, OkStatus(), [connection](const Status& sent) {
+    if (sent.ok()) connection->LearnTransport();
+  });
 }
 
 void RequestRouter::OnBye(uint64_t session) { CloseSession(session); }
@@ -204,7 +133,7 @@ void RequestRouter::OnBye(uint64_t session) { CloseSession(session); }
 void RequestRouter::CloseSession(uint64_t session) {
   const auto found = connections_.find(session);
   if (found == connections_.end()) return;
-  const std::shared_ptr<Connection> connection = std::move(found->second);
+  const std::shared_ptr<UcxConnection> connection = std::move(found->second);
   connections_.erase(found);
   connection->Close();
 }
@@ -212,7 +141,7 @@ void RequestRouter::CloseSession(uint64_t session) {
 void RequestRouter::CloseLost() {
   if (lost_.empty()) return;
   for (const auto& [weak, why] : std::exchange(lost_, {})) {
-    const std::shared_ptr<Connection> connection = weak.lock();
+    const std::shared_ptr<UcxConnection> connection = weak.lock();
     if (connection == nullptr || !connection->open()) continue;
     const uint64_t session = connection->session().id();
     Count(TransportError::kConnectionLost);

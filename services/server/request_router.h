@@ -1,5 +1,5 @@
-// RequestRouter: the data plane's door. Every message comes in here, proves who sent it, and goes
-// to the service that answers it.
+// RequestRouter: the door of the data plane over UCX. Every message comes in here, proves who sent
+// it, and goes to the dispatcher.
 //
 // A message is served only over a connection that a HELLO opened, and only with the session's
 // own epoch and MAC. One that nobody known can have sent is counted and dropped; a known sender
@@ -15,29 +15,15 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "services/server/append_service.h"
-#include "services/server/connection.h"
-#include "services/server/fetch_service.h"
-#include "services/server/read_service.h"
-#include "services/server/session_table.h"
-#include "services/server/slices_service.h"
+#include "services/server/dispatcher.h"
+#include "services/server/ucx_connection.h"
 #include "transport/ucx_worker.h"
 
 namespace passband::server {
 
 class RequestRouter {
  public:
-  struct Parts {
-    size_t thread = 0;  // whose sessions it serves
-    Store& store;
-    SessionTable& sessions;
-    const ProfileTable& profiles;
-    ThreadCounters& counters;
-    const transport::UcxMemory* arena;
-    DataLimits limits;
-  };
-
-  RequestRouter(const Parts& parts, Staging& staging, ReplyQueue& queue);
+  RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue);
   RequestRouter(const RequestRouter&) = delete;
   RequestRouter& operator=(const RequestRouter&) = delete;
 
@@ -45,7 +31,7 @@ class RequestRouter {
   Status Register(const std::shared_ptr<transport::UcxWorker>& worker);
 
   // From now on every request is answered with kUnavailable.
-  void StopAdmitting() { admitting_ = false; }
+  void StopAdmitting() { dispatcher_.StopAdmitting(); }
   // The session has ended.
   void CloseSession(uint64_t session);
   // Of the peers that progress found dead.
@@ -62,19 +48,15 @@ class RequestRouter {
   using Message = transport::IncomingMessage;
 
   void OnMessage(Type type, Message& message);
-  void OnHello(const transport::RequestHeader& header, Message& message, Time arrival);
+  void OnHello(const transport::RequestHeader& header, Message& message);
   void OnBye(uint64_t session);
   StatusOr<std::shared_ptr<Session>> ProveHello(const transport::RequestHeader& header,
                                                 Message& message);
   // The connection to the HELLO's worker; null (and dropped) when it cannot be made.
-  std::shared_ptr<Connection> ConnectTo(const std::shared_ptr<Session>& session,
-                                        std::span<const std::byte> address, Message& message);
-  void SendHelloAck(const std::shared_ptr<Connection>& connection,
+  std::shared_ptr<UcxConnection> ConnectTo(const std::shared_ptr<Session>& session,
+                                           std::span<const std::byte> address, Message& message);
+  void SendHelloAck(const std::shared_ptr<UcxConnection>& connection,
                     const transport::RequestHeader& header);
-  Status Prove(const Connection& connection, const transport::RequestHeader& header,
-               const Message& message);
-  Status Admit(const Connection& connection) const;
-  void Serve(Request request, Type type, Message& message);
   void Drop(Message& message, TransportError error);
   void Count(TransportError error) { counters_.errors[Index(error)].Add(); }
 
@@ -82,14 +64,10 @@ class RequestRouter {
   SessionTable& sessions_;
   ThreadCounters& counters_;
   const DataLimits limits_;
-  FetchService fetch_;
-  AppendService append_;
-  SlicesService slices_;
-  ReadService read_;
+  Dispatcher dispatcher_;
   std::weak_ptr<transport::UcxWorker> worker_;  // It holds our handlers.
-  bool admitting_ = true;
-  absl::flat_hash_map<uint64_t, std::shared_ptr<Connection>> connections_;
-  std::vector<std::pair<std::weak_ptr<Connection>, Status>> lost_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<UcxConnection>> connections_;
+  std::vector<std::pair<std::weak_ptr<UcxConnection>, Status>> lost_;
 };
 
 }  // namespace passband::server

@@ -14,16 +14,20 @@ StatusOr<std::unique_ptr<Staging>> Staging::Create(std::shared_ptr<transport::Uc
   auto mapping = Mapping::Create(
       {.bytes = PagesOf(bytes) * kPageBytes, .huge_pages = huge_pages, .touch_threads = 1});
   if (!mapping.ok()) return Annotate(mapping.status(), "staging memory");
-  const std::span<std::byte> region((*mapping)->data(), PagesOf(bytes) * kPageBytes);
-  auto memory = transport::UcxMemory::Register(std::move(context), region);
-  if (!memory.ok()) return Annotate(memory.status(), "staging memory");
-  return std::unique_ptr<Staging>(new Staging(*std::move(mapping), *std::move(memory)));
+  std::unique_ptr<transport::UcxMemory> memory;
+  if (context != nullptr) {
+    const std::span<std::byte> region((*mapping)->data(), PagesOf(bytes) * kPageBytes);
+    auto registered = transport::UcxMemory::Register(std::move(context), region);
+    if (!registered.ok()) return Annotate(registered.status(), "staging memory");
+    memory = *std::move(registered);
+  }
+  return std::unique_ptr<Staging>(
+      new Staging(*std::move(mapping), PagesOf(bytes), std::move(memory)));
 }
 
-Staging::Staging(std::unique_ptr<Mapping> mapping, std::unique_ptr<transport::UcxMemory> memory)
-    : mapping_(std::move(mapping)),
-      memory_(std::move(memory)),
-      pages_(memory_->region().size() / kPageBytes) {}
+Staging::Staging(std::unique_ptr<Mapping> mapping, size_t pages,
+                 std::unique_ptr<transport::UcxMemory> memory)
+    : mapping_(std::move(mapping)), memory_(std::move(memory)), pages_(pages) {}
 
 Staging::~Staging() { PASSBAND_CHECK(used_pages_ == 0); }
 
@@ -37,13 +41,13 @@ std::optional<Staging::Buffer> Staging::Allocate(size_t bytes) {
     std::fill_n(pages_.begin() + static_cast<ptrdiff_t>(first), wanted, true);
     used_pages_ += wanted;
     while (first_free_ < pages_.size() && pages_[first_free_]) ++first_free_;
-    return Buffer(this, {memory_->region().data() + first * kPageBytes, bytes});
+    return Buffer(this, {mapping_->data() + first * kPageBytes, bytes});
   }
   return std::nullopt;
 }
 
 void Staging::Release(std::span<std::byte> bytes) {
-  const size_t first = static_cast<size_t>(bytes.data() - memory_->region().data()) / kPageBytes;
+  const size_t first = static_cast<size_t>(bytes.data() - mapping_->data()) / kPageBytes;
   const size_t count = std::max<size_t>(PagesOf(bytes.size()), 1);
   std::fill_n(pages_.begin() + static_cast<ptrdiff_t>(first), count, false);
   used_pages_ -= count;

@@ -1,4 +1,4 @@
-// Staging: the registered memory of one data thread, where replies are put together and partial
+// Staging: the memory of one data thread (registered, where UCX is used), where replies are put together and partial
 // appends are received.
 //
 // Cut into pages of 64 KiB; a buffer is a run of neighbouring pages, the lowest that fits: what
@@ -55,7 +55,7 @@ class Staging {
     std::span<std::byte> bytes_;
   };
 
-  // Maps `bytes`, rounded up to whole pages, and registers them.
+  // Maps `bytes`, rounded up to whole pages, and registers them, unless `context` is null.
   static StatusOr<std::unique_ptr<Staging>> Create(std::shared_ptr<transport::UcxContext> context,
                                                    uint64_t bytes, bool huge_pages);
   ~Staging();
@@ -65,12 +65,14 @@ class Staging {
   // `bytes` > 0 of arbitrary content; nullopt while there is no run so long.
   std::optional<Buffer> Allocate(size_t bytes);
 
+  // Null without UCX.
   const transport::UcxMemory* memory() const { return memory_.get(); }
   uint64_t capacity_bytes() const { return pages_.size() * kPageBytes; }
   uint64_t used_bytes() const { return used_pages_ * kPageBytes; }
 
  private:
-  Staging(std::unique_ptr<Mapping> mapping, std::unique_ptr<transport::UcxMemory> memory);
+  Staging(std::unique_ptr<Mapping> mapping, size_t pages,
+          std::unique_ptr<transport::UcxMemory> memory);
   void Release(std::span<std::byte> bytes);
 
   const std::unique_ptr<Mapping> mapping_;
