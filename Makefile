@@ -5,6 +5,7 @@
 #   make test            build everything and run every test
 #   make build           build the release programs into build/release/bin
 #   make bench           run the benchmarks and print their tables
+#   make bench-peers     compare with Redis and memcached on this machine
 #   make test-asan       the tests under AddressSanitizer and UBSan
 #   make test-tsan       the tests of the folders without gRPC under TSan
 #   make fuzz            the libFuzzer targets, a fixed number of inputs each
@@ -13,7 +14,7 @@
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: demo test build bench test-asan test-tsan fuzz format clean setup
+.PHONY: demo test build bench bench-peers test-asan test-tsan fuzz format clean setup
 
 setup:
 	@scripts/install-packages
@@ -31,6 +32,11 @@ test: setup
 bench: setup
 	@scripts/build release all -j$(JOBS)
 	@scripts/bench
+
+bench-peers: setup
+	@scripts/install-packages deploy/debian-packages-bench.txt
+	@scripts/build release peers_bench -j$(JOBS)
+	@build/release/bench/peers_bench
 
 test-asan: setup
 	@scripts/build asan all -j$(JOBS)
