@@ -2,19 +2,19 @@
 #
 #   make demo            build, then watch a model answer from the service
 #   make demo KEEP=1     the same, and leave the server up
-#   make test            build everything and run every test
+#   make test            build everything and run every test, fuzzing included
 #   make build           build the release programs into build/release/bin
 #   make bench           run the benchmarks and print their tables
 #   make bench-peers     compare with Redis and memcached on this machine
 #   make test-asan       the tests under AddressSanitizer and UBSan
 #   make test-tsan       the tests of the folders without gRPC under TSan
 #   make fuzz            the libFuzzer targets, a fixed number of inputs each
-#   make format          format the C++ sources
+#   make format          format the C++ sources (make check-format: only look)
 #   make clean           remove build/
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: demo test build bench bench-peers test-asan test-tsan fuzz format clean setup
+.PHONY: demo test build bench bench-peers test-asan test-tsan fuzz format check-format clean setup
 
 setup:
 	@scripts/install-packages
@@ -25,7 +25,7 @@ build: setup
 demo: build
 	@scripts/demo $(if $(KEEP),--keep)
 
-test: setup
+test: setup fuzz
 	@scripts/build release all -j$(JOBS)
 	@ctest --preset release -j$(JOBS)
 
@@ -47,13 +47,16 @@ test-tsan: setup
 	@ctest --preset tsan -j$(JOBS)
 
 fuzz: setup
-	@scripts/install-packages deploy/debian-packages-developer.txt
-	@scripts/build fuzz all -j$(JOBS)
+	@scripts/build fuzz fuzz_programs -j$(JOBS)
 	@ctest --preset fuzz -j$(JOBS)
+
+check-format:
+	@scripts/install-packages deploy/debian-packages-developer.txt
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format-14 --dry-run --Werror
 
 format:
 	@scripts/install-packages deploy/debian-packages-developer.txt
-	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
+	@git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format-14 -i
 
 clean:
 	rm -rf build

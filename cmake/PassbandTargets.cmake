@@ -5,7 +5,8 @@ add_library(passband_flags INTERFACE)
 target_compile_options(passband_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Werror
   -Wno-missing-field-initializers  # Designated initialisers leave defaults on purpose.
-  -Wno-restrict)  # GCC 12 reports std::string::insert falsely.
+  # GCC 12 reports std::string::insert falsely.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 if(PASSBAND_SANITIZE)
   add_compile_options(-fsanitize=${PASSBAND_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all)
@@ -73,6 +74,9 @@ function(passband_bench stem)
   target_include_directories(${stem} PRIVATE ${PROJECT_SOURCE_DIR})
 endfunction()
 
+if(PASSBAND_FUZZ)
+  add_custom_target(fuzz_programs)
+endif()
 # passband_fuzz(<stem>_fuzz.cc [DEPS ...] [RUNS n]), called in tests/<folder>/: a
 # libFuzzer program, and a ctest entry labelled "fuzz" that runs it for a fixed number
 # of inputs. Built only with PASSBAND_FUZZ (Clang).
@@ -93,6 +97,7 @@ function(passband_fuzz source)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} passband_flags)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzz_programs ${name})
   add_test(NAME fuzz.${name} COMMAND ${name} -runs=${ARG_RUNS} -seed=1 -max_len=4096)
   set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 300)
 endfunction()
