@@ -87,7 +87,9 @@ Status ApplyFile(CLI::App& app, const std::string& path) {
   }
   std::string faults;
   for (const auto& entry : root) {
-    const std::string fault = ApplyKey(app, entry.first.as<std::string>(), entry.second);
+    const std::string fault = entry.first.IsScalar()
+                                  ? ApplyKey(app, entry.first.Scalar(), entry.second)
+                                  : "a key is a setting's name";
     if (fault.empty()) continue;
     faults += fmt::format("{}{}:{}: {}", faults.empty() ? "" : "\n", path,
                           entry.first.Mark().line + 1, fault);

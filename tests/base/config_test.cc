@@ -76,6 +76,8 @@ TEST_F(ConfigTest, FilesThatAreNoSettingsAreRefused) {
   EXPECT_EQ(Load().code(), StatusCode::kInvalidArgument);
   WriteFile("port: [1, 2]\n");
   EXPECT_EQ(Load().code(), StatusCode::kInvalidArgument);
+  WriteFile("? [a, b]\n: 2\n");
+  EXPECT_EQ(Load().code(), StatusCode::kInvalidArgument);
   WriteFile("port: {\n");
   EXPECT_THAT(Message(Load()), HasSubstr(path_));
   EXPECT_THAT(Message(Load({"--config=/nonexistent/x.yaml"})), HasSubstr(path_));
