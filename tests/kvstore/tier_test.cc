@@ -9,7 +9,9 @@
 #include <memory>
 #include <random>
 
+#include "kvstore/spill_database.h"
 #include "tests/kvstore/memory_tier.h"
+#include "tests/support/temp_folder.h"
 
 namespace passband {
 namespace {
@@ -102,10 +104,42 @@ TEST_P(TierContract, RandomOperationsGiveTheBytesPutOrAMiss) {
   EXPECT_GT(hits, 100u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiers, TierContract,
-                         testing::Values(TierCase{
-                             "Memory", [] { return std::make_unique<MemoryTier>(16 << 10); }}),
-                         [](const auto& tier) { return std::string(tier.param.name); });
+// A spill database in a folder of its own, seen as the tier that it holds.
+class RocksDbInFolder final : public Tier {
+ public:
+  RocksDbInFolder() {
+    auto opened = SpillDatabase::Open({.directory = folder_.path(),
+                                       .capacity_bytes = 256 << 10,
+                                       .generation_bytes = 32 << 10,
+                                       .memtable_bytes = 1 << 20});
+    if (!opened.ok()) throw std::runtime_error(opened.status().ToString());
+    database_ = *std::move(opened);
+  }
+
+  StatusOr<BlockAddress> Put(std::span<const std::byte> block, uint32_t planes) override {
+    return database_->tier().Put(block, planes);
+  }
+  Status Flush() override { return database_->tier().Flush(); }
+  StatusOr<bool> Get(const BlockAddress& address, uint32_t planes, PlaneSet wanted,
+                     std::span<std::byte> block) override {
+    return database_->tier().Get(address, planes, wanted, block);
+  }
+  void Drop(const BlockAddress& address) override { database_->tier().Drop(address); }
+  StatusOr<uint64_t> DropOldest() override { return database_->tier().DropOldest(); }
+  void Claim(const BlockAddress& address) override { database_->tier().Claim(address); }
+  Status DropUnclaimed() override { return database_->tier().DropUnclaimed(); }
+  TierStats Stats() const override { return database_->tier().Stats(); }
+
+ private:
+  test::TempFolder folder_;
+  std::unique_ptr<SpillDatabase> database_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Tiers, TierContract,
+    testing::Values(TierCase{"Memory", [] { return std::make_unique<MemoryTier>(16 << 10); }},
+                    TierCase{"RocksDb", [] { return std::make_unique<RocksDbInFolder>(); }}),
+    [](const auto& tier) { return std::string(tier.param.name); });
 
 TEST(MemoryTierTest, DamageIsDataLoss) {
   MemoryTier tier(1024);
