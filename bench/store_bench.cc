@@ -120,8 +120,9 @@ void BM_ArenaAllocateFree(benchmark::State& state) {
   auto arena = Arena::Create({.bytes = 256 * kMiB, .pre_touch = false});
   Require(arena.status());
   for (auto _ : state) {
-    BlockRef block = (*arena)->Allocate(256 * kKiB);
-    benchmark::DoNotOptimize(block.get());
+    std::byte* const slot = (*arena)->Allocate(256 * kKiB, nullptr);
+    benchmark::DoNotOptimize(slot);
+    (*arena)->Free(slot);
   }
 }
 BENCHMARK(BM_ArenaAllocateFree);

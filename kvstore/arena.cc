@@ -55,12 +55,12 @@ Arena::Arena(std::unique_ptr<Mapping> mapping, uint64_t slab_bytes)
 
 Arena::~Arena() { PASSBAND_CHECK(used_bytes() == 0); }
 
-BlockRef Arena::Allocate(uint64_t bytes) {
+std::byte* Arena::Allocate(uint64_t bytes, Block* owner) {
   PASSBAND_CHECK(bytes > 0 && bytes % kSlotAlignment == 0 && bytes <= slab_bytes_);
   MutexLock lock(mutex_);
   SizeClass& size_class = ClassOf(bytes);
   if (size_class.first == kNone) {
-    if (first_empty_ == kNone) return {};
+    if (first_empty_ == kNone) return nullptr;
     const uint32_t empty = first_empty_;
     Unlink(first_empty_, empty);
     Cut(empty, bytes);
@@ -68,26 +68,31 @@ BlockRef Arena::Allocate(uint64_t bytes) {
   }
   const uint32_t index = size_class.first;
   Slab& slab = slabs_[index];
-  Block& block = slab.blocks[slab.first_free];
-  slab.first_free = block.next_free_;
+  const uint32_t slot = slab.first_free;
+  Entry& entry = slab.entries[slot];
+  slab.first_free = entry.next_free;
+  entry.owner = owner;
   ++slab.used;
   if (slab.first_free == kNone) Unlink(size_class.first, index);
   used_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  return BlockRef(&block);
+  return data() + uint64_t{index} * slab_bytes_ + slot * bytes;
 }
 
-void Arena::Free(Block* block) {
+void Arena::Free(std::byte* slot) {
+  const auto offset = static_cast<uint64_t>(slot - data());
+  const auto index = static_cast<uint32_t>(offset / slab_bytes_);
   MutexLock lock(mutex_);
-  Slab& slab = slabs_[block->slab_];
+  Slab& slab = slabs_[index];
   SizeClass& size_class = ClassOf(slab.block_bytes);
-  if (slab.first_free == kNone) Link(size_class.first, block->slab_);
-  block->next_free_ = slab.first_free;
-  slab.first_free = static_cast<uint32_t>(block - slab.blocks.get());
+  const auto number = static_cast<uint32_t>(offset % slab_bytes_ / slab.block_bytes);
+  if (slab.first_free == kNone) Link(size_class.first, index);
+  slab.entries[number] = {.owner = nullptr, .next_free = slab.first_free};
+  slab.first_free = number;
   --slab.used;
   used_bytes_.fetch_sub(slab.block_bytes, std::memory_order_relaxed);
   if (slab.used == 0) {
-    Unlink(size_class.first, block->slab_);
-    Link(first_empty_, block->slab_);
+    Unlink(size_class.first, index);
+    Link(first_empty_, index);
   }
 }
 
@@ -104,15 +109,8 @@ void Arena::Cut(uint32_t index, uint64_t block_bytes) {
   if (slab.block_bytes == block_bytes) return;
   slab.block_bytes = block_bytes;
   slab.slots = static_cast<uint32_t>(slab_bytes_ / block_bytes);
-  slab.blocks = std::make_unique<Block[]>(slab.slots);
-  for (uint32_t slot = 0; slot < slab.slots; ++slot) {
-    Block& block = slab.blocks[slot];
-    block.data_ = data() + uint64_t{index} * slab_bytes_ + slot * block_bytes;
-    block.arena_ = this;
-    block.bytes_ = block_bytes;
-    block.slab_ = index;
-    block.next_free_ = slot + 1 < slab.slots ? slot + 1 : kNone;
-  }
+  slab.entries = std::make_unique<Entry[]>(slab.slots);
+  for (uint32_t slot = 0; slot + 1 < slab.slots; ++slot) slab.entries[slot].next_free = slot + 1;
   slab.first_free = 0;
 }
 

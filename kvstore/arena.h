@@ -1,4 +1,4 @@
-// Arena: the service's RAM, one mapping cut into block slots.
+// Arena: the service's RAM, one mapping cut into slots for blocks.
 //
 // Models differ in the size of their blocks, so the mapping is cut into slabs:
 // a slab serves one block size from the first slot taken to the last one given
@@ -7,11 +7,10 @@
 //
 // Units      bytes. Slots begin on a multiple of 64.
 // Threads    safe; one leaf mutex (nothing is locked while it is held).
-// Ownership  owns mapping and blocks; must outlive every BlockRef (checked).
+// Ownership  owns the mapping; every slot is to be given back before it goes (checked).
 // Errors     kInvalidArgument, kResourceExhausted: see Create.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,10 +18,11 @@
 
 #include "base/mutex.h"
 #include "base/status.h"
-#include "kvstore/block.h"
 #include "kvstore/mapping.h"
 
 namespace passband {
+
+class Block;
 
 class Arena {
  public:
@@ -42,9 +42,34 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // A block of `bytes` (a multiple of 64, max_block_bytes() at most) with
-  // arbitrary content; null when there is none.
-  BlockRef Allocate(uint64_t bytes);
+  // A slot of `bytes` (a multiple of 64, max_block_bytes() at most) with arbitrary content;
+  // null when there is none. `owner` is whom Scan shows.
+  std::byte* Allocate(uint64_t bytes, Block* owner);
+  void Free(std::byte* slot);
+
+  // Where a walk over the slots stands.
+  struct Cursor {
+    uint32_t slab = 0;
+    uint32_t slot = 0;
+    uint64_t laps = 0;
+  };
+  // Shows the owners of the next slots, `count` or fewer, to `visit`, which must take no lock.
+  // No owner gives its slot back meanwhile.
+  template <typename Visit>
+  void Scan(Cursor& cursor, uint64_t count, Visit visit) {
+    MutexLock lock(mutex_);
+    for (; count > 0; --count) {
+      Slab& slab = slabs_[cursor.slab];
+      if (slab.used == 0 || cursor.slot >= slab.slots) {
+        cursor.slot = 0;
+        if (++cursor.slab < slab_count_) continue;
+        cursor.slab = 0;
+        ++cursor.laps;
+        return;
+      }
+      if (Block* const owner = slab.entries[cursor.slot++].owner) visit(*owner);
+    }
+  }
 
   std::byte* data() const { return mapping_->data(); }
   uint64_t bytes() const { return uint64_t{slab_count_} * slab_bytes_; }
@@ -52,17 +77,14 @@ class Arena {
   uint64_t huge_page_bytes() const { return mapping_->huge_page_bytes(); }
   uint64_t max_block_bytes() const { return slab_bytes_; }
   uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
-  // Of these, in blocks that only the prefix index claims.
-  uint64_t cached_bytes() const {
-    return static_cast<uint64_t>(
-        std::max<int64_t>(0, cached_bytes_.load(std::memory_order_relaxed)));
-  }
 
  private:
-  friend class Block;
-
   static constexpr uint32_t kNone = ~uint32_t{0};
 
+  struct Entry {
+    Block* owner = nullptr;  // null: free
+    uint32_t next_free = kNone;
+  };
   struct Slab {
     uint64_t block_bytes = 0;  // the size its slots were last cut to
     uint32_t slots = 0;
@@ -70,7 +92,7 @@ class Arena {
     uint32_t first_free = kNone;  // slot
     uint32_t previous = kNone;    // slab, in the list it is in
     uint32_t next = kNone;
-    std::unique_ptr<Block[]> blocks;
+    std::unique_ptr<Entry[]> entries;
   };
   // Slabs of one block size that have both used and free slots.
   struct SizeClass {
@@ -79,8 +101,6 @@ class Arena {
   };
 
   Arena(std::unique_ptr<Mapping> mapping, uint64_t slab_bytes);
-  void Free(Block* block);
-  void AddCached(int64_t bytes) { cached_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
 
   SizeClass& ClassOf(uint64_t block_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Cut(uint32_t slab, uint64_t block_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -91,7 +111,6 @@ class Arena {
   const uint64_t slab_bytes_;
   const uint32_t slab_count_;
   std::atomic<uint64_t> used_bytes_{0};
-  std::atomic<int64_t> cached_bytes_{0};
   Mutex mutex_;
   std::vector<Slab> slabs_ ABSL_GUARDED_BY(mutex_);
   uint32_t first_empty_ ABSL_GUARDED_BY(mutex_) = kNone;

@@ -7,30 +7,75 @@
 namespace passband {
 namespace {
 
-// About the time in which some sequence ends or a batch moves on.
+// About the time in which some sequence ends or a batch moves on; and the time in which a few
+// blocks are written.
 constexpr std::chrono::milliseconds kRetryAfter{100};
+constexpr std::chrono::milliseconds kRetryAfterWriting{10};
 
 }  // namespace
 
-StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes) {
-  while (true) {
-    if (BlockRef block = arena_.Allocate(bytes)) return block;
-    if (EvictOne()) continue;
-    // Another thread may have evicted between the two.
-    if (BlockRef block = arena_.Allocate(bytes)) return block;
-    failures_.fetch_add(1, std::memory_order_relaxed);
-    return WithRetryAfter(
-        Error(StatusCode::kResourceExhausted, "no block of {} is free: {} of {} are in use",
-              FormatBytes(bytes), FormatBytes(arena_.used_bytes()), FormatBytes(arena_.bytes())),
-        kRetryAfter);
+// `take` tries, and says whether it got something.
+template <typename Take>
+bool BlockPool::TakeWith(uint64_t bytes, Take take) {
+  const bool taken = take() || TakeSlowly(bytes, take);
+  if (evictor_) evictor_(!taken);
+  return taken;
+}
+
+template <typename Take>
+bool BlockPool::TakeSlowly(uint64_t bytes, Take take) {
+  const Time start = std::chrono::steady_clock::now();
+  bool taken = false;
+  bool more = true;
+  while (more && !taken) {
+    const bool drops = home_.tier() == nullptr || !spilling_.load(std::memory_order_relaxed);
+    more =
+        home_.DropClean(bytes, bytes) > 0 || home_.DropClean(bytes, 0) > 0 || (drops && EvictOne());
+    taken = take();  // another thread may have made room, too
   }
+  stalls_.fetch_add(1, std::memory_order_relaxed);
+  const Duration::rep stall = (std::chrono::steady_clock::now() - start).count();
+  Duration::rep longest = longest_stall_.load();
+  while (stall > longest && !longest_stall_.compare_exchange_weak(longest, stall)) {
+  }
+  return taken;
+}
+
+StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes) {
+  BlockRef block;
+  const bool taken = TakeWith(bytes, [&] {
+    block = home_.Create(bytes, planes);
+    return static_cast<bool>(block);
+  });
+  if (!taken) return Exhausted(bytes);
+  return block;
+}
+
+StatusOr<std::byte*> BlockPool::TakeSlot(Block& block) {
+  std::byte* slot = nullptr;
+  const bool taken = TakeWith(block.bytes(), [&] {
+    slot = home_.TakeSlot(block);
+    return slot != nullptr;
+  });
+  if (!taken) return Exhausted(block.bytes());
+  return slot;
+}
+
+Status BlockPool::Exhausted(uint64_t bytes) {
+  failures_.fetch_add(1, std::memory_order_relaxed);
+  const Arena& arena = home_.arena();
+  return WithRetryAfter(
+      Error(StatusCode::kResourceExhausted, "no block of {} is free: {} of {} are in use",
+            FormatBytes(bytes), FormatBytes(arena.used_bytes()), FormatBytes(arena.bytes())),
+      home_.dirty_bytes() > 0 && spilling_.load() ? kRetryAfterWriting : kRetryAfter);
 }
 
 uint64_t BlockPool::Evict(uint64_t bytes) {
-  const uint64_t before = arena_.used_bytes();
+  const Arena& arena = home_.arena();
+  const uint64_t before = arena.used_bytes();
   uint64_t freed = 0;
   while (freed < bytes && EvictOne()) {
-    const uint64_t now = arena_.used_bytes();
+    const uint64_t now = arena.used_bytes();
     freed = before > now ? before - now : 0;
   }
   return freed;

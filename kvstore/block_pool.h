@@ -1,17 +1,22 @@
-// BlockPool: a free block, at the expense of the prefix cache if need be.
+// BlockPool: a free slot, at the expense of what can be had again or is merely cached.
+//
+// First a free slot; then a clean block of the coldest leaves the arena, for nothing. When
+// there is none, the evictor is told, and the call fails: it never waits for a disk. Without a
+// tier, and while the tier takes no more, the columns that only the prefix index claims go.
 //
 // Units    bytes.
 // Threads  safe. Locks the prefix index, then the arena, for a moment each.
-// Errors   kResourceExhausted with a retry-after: no block is free and none is
-//          merely cached.
+// Errors   kResourceExhausted with a retry-after: nothing is to be had now.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
+#include "base/clock.h"
 #include "base/status.h"
-#include "kvstore/arena.h"
 #include "kvstore/block.h"
+#include "kvstore/block_home.h"
 #include "kvstore/prefix_index.h"
 
 namespace passband {
@@ -19,23 +24,43 @@ namespace passband {
 class BlockPool {
  public:
   // Both must outlive this.
-  BlockPool(Arena& arena, PrefixIndex& index) : arena_(arena), index_(index) {}
+  BlockPool(BlockHome& home, PrefixIndex& index) : home_(home), index_(index) {}
 
-  StatusOr<BlockRef> Allocate(uint64_t bytes);
-  // Gives cached blocks back, the least recently used first, until `bytes` are
-  // free that were not, or none is cached. Returns how many bytes came free.
+  // Told after each allocation whether it failed. To be set before the first.
+  void set_evictor(std::function<void(bool)> evictor) { evictor_ = std::move(evictor); }
+  // While the tier takes no more, cached columns are dropped as if there were none.
+  void set_spilling(bool spilling) { spilling_.store(spilling, std::memory_order_relaxed); }
+
+  StatusOr<BlockRef> Allocate(uint64_t bytes, uint32_t planes);
+  // A slot for a block that is to be restored.
+  StatusOr<std::byte*> TakeSlot(Block& block);
+
+  // Takes back cached columns, the least recently used first, until `bytes` are free that were
+  // not, or none is cached. Returns how many bytes came free.
   uint64_t Evict(uint64_t bytes);
 
   uint64_t evicted_blocks() const { return evicted_blocks_.load(std::memory_order_relaxed); }
   uint64_t failures() const { return failures_.load(std::memory_order_relaxed); }
+  // Allocations that found no free slot; the longest that one took.
+  uint64_t stalls() const { return stalls_.load(std::memory_order_relaxed); }
+  Duration longest_stall() const { return Duration(longest_stall_.load()); }
 
  private:
+  template <typename Take>
+  bool TakeWith(uint64_t bytes, Take take);
   bool EvictOne();
+  Status Exhausted(uint64_t bytes);
+  template <typename Take>
+  bool TakeSlowly(uint64_t bytes, Take take);
 
-  Arena& arena_;
+  BlockHome& home_;
   PrefixIndex& index_;
+  std::function<void(bool)> evictor_;
+  std::atomic<bool> spilling_{true};
   std::atomic<uint64_t> evicted_blocks_{0};
   std::atomic<uint64_t> failures_{0};
+  std::atomic<uint64_t> stalls_{0};
+  std::atomic<Duration::rep> longest_stall_{0};
 };
 
 }  // namespace passband

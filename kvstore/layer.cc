@@ -12,8 +12,10 @@ uint64_t BlocksFor(uint64_t tokens) { return (tokens + kBlockTokens - 1) / kBloc
 
 }  // namespace
 
-Layer::Layer(const KvShape& shape, std::vector<BlockRef> blocks, uint64_t tokens)
+Layer::Layer(const KvShape& shape, uint32_t number, std::vector<BlockRef> blocks, uint64_t tokens)
     : shape_(shape),
+      number_(number),
+      plane_heads_(shape.kv_heads / shape.planes()),
       blocks_(std::move(blocks)),
       published_(tokens),
       reserved_(tokens),
@@ -21,7 +23,8 @@ Layer::Layer(const KvShape& shape, std::vector<BlockRef> blocks, uint64_t tokens
   PASSBAND_CHECK(blocks_.size() == BlocksFor(tokens));
 }
 
-StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool& pool) {
+StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool& pool,
+                                       SequenceId sequence, MissingBlocks& missing) {
   if (first < reserved_) {
     return Error(StatusCode::kAlreadyExists, "tokens from {} are there up to {}", first, reserved_);
   }
@@ -30,17 +33,34 @@ StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool
                  reserved_);
   }
   if (first % kBlockTokens == 0) {
-    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes()));
+    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
     blocks_.push_back(std::move(block));
   } else if (!MayWriteInPlace(first)) {
-    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes()));
-    CopyHeldRows(first, *block.get());
-    blocks_.back() = std::move(block);
+    PASSBAND_ASSIGN_OR_RETURN(const bool copied, CopyLastBlock(first, pool, sequence, missing));
+    if (!copied) return Ticket{};
   }
   reserved_ = first + count;
   writable_from_ = reserved_;
   pending_.push_back({.number = next_number_, .first = first, .count = count, .committed = false});
   return Ticket{.number = next_number_++, .first = first, .count = count, .block = blocks_.back()};
+}
+
+StatusOr<bool> Layer::CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId sequence,
+                                    MissingBlocks& missing) {
+  const BlockRef& last = blocks_.back();
+  PlaneSet planes = 0;
+  const bool resident = last->TryPin(planes);
+  const PlaneSet lacking = last->all_planes() & ~planes;
+  if (!resident || lacking != 0) {
+    if (resident) Pin dropped(last.get());
+    missing.Add(last, lacking, sequence, number_, end / kBlockTokens * kBlockTokens);
+    return false;
+  }
+  const Pin pin(last.get());
+  PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
+  CopyHeldRows(end, *block.get());
+  blocks_.back() = std::move(block);
+  return true;
 }
 
 Status Layer::Commit(const Ticket& ticket) {
@@ -55,11 +75,19 @@ Status Layer::Commit(const Ticket& ticket) {
     CopyRows(ticket.first, ticket.first + ticket.count, *ticket.block.get(), *block.get());
   }
   found->committed = true;
+  const uint64_t before = published_;
   while (!pending_.empty() && pending_.front().committed) {
     published_ += pending_.front().count;
     pending_.pop_front();
   }
+  FreezeWhole(before);
   return OkStatus();
+}
+
+void Layer::FreezeWhole(uint64_t published_before) {
+  for (uint64_t i = published_before / kBlockTokens; i < published_ / kBlockTokens; ++i) {
+    blocks_[i]->Freeze();
+  }
 }
 
 void Layer::Abort(const Ticket& ticket, std::vector<BlockRef>& released) {
@@ -76,38 +104,75 @@ void Layer::Truncate(uint64_t tokens, std::vector<BlockRef>& released) {
   Shrink(tokens, released);
 }
 
-Status Layer::Resolve(uint32_t kv_head, std::span<const uint32_t> tokens,
-                      std::vector<uint64_t>& seen, PinnedRows& out) const {
+Status Layer::Resolve(uint32_t kv_head, std::span<const uint32_t> tokens, SequenceId sequence,
+                      Seen& seen, PinnedRows& out, MissingBlocks& missing) const {
   const uint64_t published = published_;
   const uint64_t row_bytes = shape_.row_bytes;
   const uint64_t head_offset = uint64_t{kv_head} * kBlockTokens * row_bytes;
+  const uint32_t plane = kv_head / plane_heads_;
   const BlockRef* const blocks = blocks_.data();
-  uint64_t* const seen_bits = seen.data();
+  uint64_t* const pinned = seen.pinned.data();
   const size_t start = out.rows_.size();
   out.rows_.resize(start + tokens.size());
   const std::byte** row = out.rows_.data() + start;
+  const uint32_t tick = blocks_.empty() ? 0 : blocks_.front()->home().tick();
   for (const uint32_t token : tokens) {
     if (token >= published) {
       return Error(StatusCode::kOutOfRange, "token {} of {}", token, published);
     }
     const uint32_t index = token / kBlockTokens;
-    const BlockRef& block = blocks[index];
     const uint64_t bit = uint64_t{1} << (index % 64);
-    if ((seen_bits[index / 64] & bit) == 0) {
-      seen_bits[index / 64] |= bit;
-      out.pins_.push_back(block);
+    Block* const block = blocks[index].get();
+    // Heads of one layer often ask for the same blocks: one pin serves them all.
+    if ((pinned[index / 64] & bit) == 0) {
+      if (block->TryPinWhole()) [[likely]] {
+        out.pins_.emplace_back(block);
+        block->Touch(tick);
+        pinned[index / 64] |= bit;
+      } else if (!PinPlane(index, plane, sequence, seen, out, missing)) {
+        ++row;
+        continue;
+      }
     }
     *row++ = block->data() + head_offset + token % kBlockTokens * row_bytes;
   }
   return OkStatus();
 }
 
-void Layer::ResolveRange(uint64_t first, uint64_t count, PinnedRows& out) const {
+// Of a block that is not whole, or was not.
+bool Layer::PinPlane(uint64_t index, uint32_t plane, SequenceId sequence, Seen& seen,
+                     PinnedRows& out, MissingBlocks& missing) const {
+  Block* const block = blocks_[index].get();
+  const uint64_t bit = uint64_t{1} << (index % 64);
+  PlaneSet planes = 0;
+  if ((seen.partial[index / 64] & bit) != 0) {
+    planes = block->loaded();
+  } else if (block->TryPin(planes)) {
+    out.pins_.emplace_back(block);
+    block->Touch(block->home().tick());
+    seen.partial[index / 64] |= bit;
+  }
+  const PlaneSet wanted = PlaneSet{1} << plane;
+  if ((planes & wanted) != 0) return true;
+  missing.Add(blocks_[index], wanted, sequence, number_, index * kBlockTokens);
+  return false;
+}
+
+void Layer::ResolveRange(uint64_t first, uint64_t count, SequenceId sequence, PinnedRows& out,
+                         MissingBlocks& missing) const {
   PASSBAND_CHECK(first <= published_ && count <= published_ - first);
   if (count == 0) return;
   for (uint64_t i = first / kBlockTokens; i < BlocksFor(first + count); ++i) {
-    out.pins_.push_back(blocks_[i]);
+    Block* const block = blocks_[i].get();
+    PlaneSet planes = 0;
+    if (block->TryPin(planes)) {
+      out.pins_.emplace_back(block);
+      block->Touch(block->home().tick());
+    }
+    const PlaneSet lacking = block->all_planes() & ~planes;
+    if (lacking != 0) missing.Add(blocks_[i], lacking, sequence, number_, i * kBlockTokens);
   }
+  if (!missing.empty()) return;
   out.rows_.reserve(out.rows_.size() + count * shape_.kv_heads);
   for (uint64_t head = 0; head < shape_.kv_heads; ++head) {
     for (uint64_t token = first; token < first + count; ++token) {
@@ -125,7 +190,7 @@ std::deque<Layer::Pending>::iterator Layer::Find(const Ticket& ticket) {
 }
 
 bool Layer::MayWriteInPlace(uint64_t first) const {
-  return first >= writable_from_ || blocks_.back()->exclusive();
+  return first >= writable_from_ || blocks_.back()->TakeForWriting();
 }
 
 // Rows of tickets still open are left out: they are being written, and Commit

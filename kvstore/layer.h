@@ -10,6 +10,9 @@
 // block; else it copies the rows before them to a block of its own first.
 // So a row that anyone can see never changes.
 //
+// A whole block that is published is frozen: it may leave for the tier. Rows of a block that is
+// not in RAM are not read or copied; the call names the block as missing instead.
+//
 // Units    tokens.
 // Threads  not safe: a part of Sequence, under its mutex.
 // Errors   as store.h gives them for BeginAppend, Commit and Resolve, without
@@ -23,6 +26,7 @@
 
 #include "base/status.h"
 #include "kvstore/block_pool.h"
+#include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/types.h"
 
@@ -34,18 +38,30 @@ class Layer {
     uint64_t number = 0;
     uint64_t first = 0;
     uint32_t count = 0;
-    BlockRef block;  // where the rows are to be written
+    BlockRef block;  // where the rows are to be written; none: something is missing
+  };
+  // Which blocks a call's PinnedRows pins already; and of those, which may lack planes.
+  struct Seen {
+    std::vector<uint64_t> pinned;
+    std::vector<uint64_t> partial;
+
+    void Reset(size_t blocks) {
+      pinned.assign((blocks + 63) / 64, 0);
+      partial.assign((blocks + 63) / 64, 0);
+    }
   };
 
   // Starts with whole or partial blocks that others may claim too.
-  Layer(const KvShape& shape, std::vector<BlockRef> blocks, uint64_t tokens);
+  Layer(const KvShape& shape, uint32_t number, std::vector<BlockRef> blocks, uint64_t tokens);
 
   uint64_t published() const { return published_; }
   uint64_t reserved() const { return reserved_; }
   bool appending() const { return !pending_.empty(); }
   const std::vector<BlockRef>& blocks() const { return blocks_; }
 
-  StatusOr<Ticket> Reserve(uint64_t first, uint32_t count, BlockPool& pool);
+  // What is missing is added for `sequence`.
+  StatusOr<Ticket> Reserve(uint64_t first, uint32_t count, BlockPool& pool, SequenceId sequence,
+                           MissingBlocks& missing);
   Status Commit(const Ticket& ticket);
   // Voids the ticket and all after it. Blocks left empty move to `released`,
   // to be destroyed where no lock is held.
@@ -53,12 +69,13 @@ class Layer {
   // Forgets tokens >= `tokens` (<= published) and voids every ticket.
   void Truncate(uint64_t tokens, std::vector<BlockRef>& released);
 
-  // Appends pointers to `out`; on error leaves what it had appended.
-  // `seen` is one bit a block, set for those that `out` pins already.
-  Status Resolve(uint32_t kv_head, std::span<const uint32_t> tokens, std::vector<uint64_t>& seen,
-                 PinnedRows& out) const;
+  // Appends pointers to `out`; on error, or when something is missing, leaves what it had
+  // appended.
+  Status Resolve(uint32_t kv_head, std::span<const uint32_t> tokens, SequenceId sequence,
+                 Seen& seen, PinnedRows& out, MissingBlocks& missing) const;
   // Every kv head's rows [first, first + count), which must be published.
-  void ResolveRange(uint64_t first, uint64_t count, PinnedRows& out) const;
+  void ResolveRange(uint64_t first, uint64_t count, SequenceId sequence, PinnedRows& out,
+                    MissingBlocks& missing) const;
 
  private:
   struct Pending {
@@ -70,12 +87,20 @@ class Layer {
 
   std::deque<Pending>::iterator Find(const Ticket& ticket);  // end() when void
   bool MayWriteInPlace(uint64_t first) const;
+  // False: the last block's rows are missing.
+  StatusOr<bool> CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId sequence,
+                               MissingBlocks& missing);
+  void FreezeWhole(uint64_t published_before);
+  bool PinPlane(uint64_t index, uint32_t plane, SequenceId sequence, Seen& seen, PinnedRows& out,
+                MissingBlocks& missing) const;
   // Copies what this layer holds of rows [block start, end) to `to`.
   void CopyHeldRows(uint64_t end, Block& to) const;
   void CopyRows(uint64_t first, uint64_t end, const Block& from, Block& to) const;
   void Shrink(uint64_t reserved, std::vector<BlockRef>& released);
 
   KvShape shape_;
+  uint32_t number_;
+  uint32_t plane_heads_;  // kv heads in a plane
   std::vector<BlockRef> blocks_;
   uint64_t published_;
   uint64_t reserved_;

@@ -3,8 +3,7 @@
 // Reuse one per data thread: Clear() keeps the memory of its lists.
 //
 // Threads    for one thread.
-// Ownership  holds a claim on every block its rows lie in; to be destroyed, or
-//            cleared, before the store.
+// Ownership  pins every block its rows lie in; to be destroyed, or cleared, before the store.
 #pragma once
 
 #include <cstddef>
@@ -35,11 +34,11 @@ class PinnedRows {
   Mark mark() const { return {rows_.size(), pins_.size()}; }
   void ReturnTo(Mark mark) {
     rows_.resize(mark.rows);
-    pins_.resize(mark.pins);
+    pins_.erase(pins_.begin() + static_cast<ptrdiff_t>(mark.pins), pins_.end());
   }
 
   std::vector<const std::byte*> rows_;
-  std::vector<BlockRef> pins_;
+  std::vector<Pin> pins_;
 };
 
 }  // namespace passband

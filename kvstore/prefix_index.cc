@@ -8,15 +8,22 @@ namespace {
 
 // A long prompt is matched in pieces, so that no one waits for the whole of it.
 constexpr size_t kMatchPiece = 32;
+// DropLost ends after so many columns that are not lost.
+constexpr int kLostSearch = 64;
 
 }  // namespace
 
 bool PrefixIndex::Entry::cached() const {
-  return std::all_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->cached(); });
+  return std::all_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->unclaimed(); }) &&
+         partly_cached();
 }
 
 bool PrefixIndex::Entry::partly_cached() const {
   return std::any_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->cached(); });
+}
+
+bool PrefixIndex::Entry::lost() const {
+  return std::any_of(blocks.begin(), blocks.end(), [](const Block* b) { return b->lost(); });
 }
 
 size_t PrefixIndex::FirstBytes::operator()(const PrefixDigest& digest) const {
@@ -41,6 +48,10 @@ std::vector<Column> PrefixIndex::Match(std::span<const PrefixDigest> chain) {
     while (columns.size() < end) {
       Entry* entry = Find(chain[columns.size()]);
       if (entry == nullptr) return columns;
+      if (entry->lost()) {
+        RemoveAll(*entry);
+        return columns;
+      }
       Touch(*entry);
       columns.emplace_back(entry->blocks.begin(), entry->blocks.end());
     }
@@ -54,7 +65,8 @@ uint64_t PrefixIndex::Count(std::span<const PrefixDigest> chain) const {
     const uint64_t end = std::min<uint64_t>(chain.size(), count + kMatchPiece);
     MutexLock lock(mutex_);
     for (; count < end; ++count) {
-      if (Find(chain[count]) == nullptr) return count;
+      const Entry* const entry = Find(chain[count]);
+      if (entry == nullptr || entry->lost()) return count;
     }
   }
   return count;
@@ -64,8 +76,11 @@ bool PrefixIndex::Insert(const NamedColumn& column) {
   MutexLock lock(mutex_);
   ++uses_;
   if (Entry* known = Find(column.digest)) {
-    Touch(*known);
-    return true;
+    if (!known->lost()) {
+      Touch(*known);
+      return true;
+    }
+    RemoveAll(*known);
   }
   Entry* parent = nullptr;
   if (!column.first) {
@@ -94,7 +109,7 @@ bool PrefixIndex::Insert(const NamedColumn& column) {
 
 uint64_t PrefixIndex::EvictOne() {
   MutexLock lock(mutex_);
-  if (arena_.cached_bytes() == 0) return 0;
+  if (home_.cached_bytes() == 0) return 0;
   for (size_t i = leaves_.size(); i > 0; --i) {
     Entry& oldest = *leaves_.begin()->second;
     if (oldest.cached()) return Remove(oldest);
@@ -117,14 +132,32 @@ uint64_t PrefixIndex::EvictInUse() {
       oldest = entry.get();
     }
   }
-  if (oldest == nullptr) return 0;
+  return oldest == nullptr ? 0 : RemoveAll(*oldest);
+}
+
+void PrefixIndex::DropLost() {
+  MutexLock lock(mutex_);
+  int others = 0;
+  for (auto at = leaves_.begin(); at != leaves_.end() && others < kLostSearch;) {
+    Entry* entry = at->second;
+    ++at;  // what is removed from here on lies before it, or was no leaf yet
+    others = entry->lost() ? 0 : others + 1;
+    while (entry != nullptr && entry->first_child == nullptr && entry->lost()) {
+      Entry* const parent = entry->parent;
+      Remove(*entry);
+      entry = parent;
+    }
+  }
+}
+
+uint64_t PrefixIndex::RemoveAll(Entry& entry) {
   uint64_t blocks = 0;
-  while (true) {
-    Entry* leaf = oldest;
+  while (entry.first_child != nullptr) {
+    Entry* leaf = entry.first_child;
     while (leaf->first_child != nullptr) leaf = leaf->first_child;
     blocks += Remove(*leaf);
-    if (leaf == oldest) return blocks;
   }
+  return blocks + Remove(entry);
 }
 
 uint64_t PrefixIndex::columns() const {

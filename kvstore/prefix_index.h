@@ -6,6 +6,9 @@
 // go first, and a column never before those that continue it, since without it
 // they could not be reached.
 //
+// Columns stay known when their blocks leave the arena for the tier; one that has a lost
+// block is forgotten when it is come across.
+//
 // Units      a column is 64 tokens.
 // Threads    safe; one mutex, under which blocks may go back to the arena.
 // Ownership  holds a claim on every block of its columns.
@@ -20,8 +23,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "base/mutex.h"
-#include "kvstore/arena.h"
 #include "kvstore/block.h"
+#include "kvstore/block_home.h"
 #include "kvstore/prefix_chain.h"
 
 namespace passband {
@@ -38,8 +41,8 @@ struct NamedColumn {
 
 class PrefixIndex {
  public:
-  // `arena` must outlive this.
-  explicit PrefixIndex(const Arena& arena) : arena_(arena) {}
+  // `home` must outlive this.
+  explicit PrefixIndex(const BlockHome& home) : home_(home) {}
   ~PrefixIndex();
   PrefixIndex(const PrefixIndex&) = delete;
   PrefixIndex& operator=(const PrefixIndex&) = delete;
@@ -49,14 +52,16 @@ class PrefixIndex {
   // How many they are; leaves the order of use as it is.
   uint64_t Count(std::span<const PrefixDigest> chain) const;
 
-  // Adds the column; one of that name that is there already stays instead.
+  // Adds the column; one of that name that is there already stays instead, unless it is lost.
   // False: the column before it is not here, so that nobody would find it.
   bool Insert(const NamedColumn& column);
 
   // Drops the least recently used column that nobody else claims, with whatever
-  // continues it; failing that, one of which somebody claims a part. Returns how
-  // many blocks went; 0 only when no block is merely cached.
+  // continues it; failing that, one of which somebody claims a part. Columns that take no
+  // memory stay. Returns how many blocks went; 0 only when no block is merely cached.
   uint64_t EvictOne();
+  // Forgets lost columns, as far as they are among the least recently used.
+  void DropLost();
 
   uint64_t columns() const;
 
@@ -70,8 +75,9 @@ class PrefixIndex {
     uint64_t used = 0;  // by the index's own count of uses
     std::vector<Block*> blocks;
 
-    bool cached() const;  // every block of it
+    bool cached() const;  // every block of it, unless it takes no memory
     bool partly_cached() const;
+    bool lost() const;
   };
   // Digests are uniform already.
   struct FirstBytes {
@@ -82,9 +88,11 @@ class PrefixIndex {
   void Touch(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Forgets a column that nothing continues. Returns how many blocks went.
   uint64_t Remove(Entry& leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // With whatever continues it.
+  uint64_t RemoveAll(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t EvictInUse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Arena& arena_;
+  const BlockHome& home_;
   mutable Mutex mutex_;
   absl::flat_hash_map<PrefixDigest, std::unique_ptr<Entry>, FirstBytes> entries_
       ABSL_GUARDED_BY(mutex_);

@@ -25,7 +25,7 @@ Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector
     std::vector<BlockRef> blocks;
     blocks.reserve(columns.size());
     for (const Column& column : columns) blocks.push_back(column[layer]);
-    contents.layers.emplace_back(shape, std::move(blocks), columns.size() * kBlockTokens);
+    contents.layers.emplace_back(shape, layer, std::move(blocks), columns.size() * kBlockTokens);
   }
   return contents;
 }
@@ -36,7 +36,7 @@ Sequence::Sequence(Identity identity, Contents contents, const Clock& clock)
 }
 
 StatusOr<Layer::Ticket> Sequence::BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
-                                              BlockPool& pool) {
+                                              BlockPool& pool, MissingBlocks& missing) {
   Touch();
   PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
   if (count == 0 || count > kBlockTokens || first % kBlockTokens + count > kBlockTokens) {
@@ -48,7 +48,7 @@ StatusOr<Layer::Ticket> Sequence::BeginAppend(uint32_t layer, uint64_t first, ui
   PASSBAND_RETURN_IF_ERROR(CheckAppendable());
   Layer& rows = contents_.layers[layer];
   if (first == rows.reserved()) PASSBAND_RETURN_IF_ERROR(CheckLimit(first + count));
-  StatusOr<Layer::Ticket> ticket = rows.Reserve(first, count, pool);
+  StatusOr<Layer::Ticket> ticket = rows.Reserve(first, count, pool, id(), missing);
   if (!ticket.ok()) return InLayer(ticket.status(), id(), layer);
   return ticket;
 }
@@ -69,14 +69,16 @@ void Sequence::Abort(uint32_t layer, const Layer::Ticket& ticket) {
   if (!closed_) contents_.layers[layer].Abort(ticket, released);
 }
 
-Status Sequence::Resolve(std::span<const RowGroup> groups, PinnedRows& out) {
+Status Sequence::Resolve(std::span<const RowGroup> groups, PinnedRows& out,
+                         MissingBlocks& missing) {
   Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
-  return ResolveLocked(groups, out);
+  return ResolveLocked(groups, out, missing);
 }
 
-Status Sequence::ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out) {
+Status Sequence::ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out,
+                               MissingBlocks& missing) {
   const RowGroup* previous = nullptr;
   for (const RowGroup& group : groups) {
     PASSBAND_RETURN_IF_ERROR(CheckLayer(group.layer));
@@ -85,18 +87,16 @@ Status Sequence::ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out
                    group.kv_head, identity_.shape.kv_heads);
     }
     const Layer& layer = contents_.layers[group.layer];
-    // Heads of one layer often ask for the same blocks: one pin serves them all.
-    if (previous == nullptr || previous->layer != group.layer) {
-      seen_.assign((layer.blocks().size() + 63) / 64, 0);
-    }
+    if (previous == nullptr || previous->layer != group.layer) seen_.Reset(layer.blocks().size());
     previous = &group;
-    const Status status = layer.Resolve(group.kv_head, group.tokens, seen_, out);
+    const Status status = layer.Resolve(group.kv_head, group.tokens, id(), seen_, out, missing);
     if (!status.ok()) return InLayer(status, id(), group.layer);
   }
   return OkStatus();
 }
 
-Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out) {
+Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out,
+                              MissingBlocks& missing) {
   Touch();
   PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
   MutexLock lock(mutex_);
@@ -106,7 +106,7 @@ Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, Pi
     return Error(StatusCode::kOutOfRange, "sequence {} layer {}: {} tokens from {}, of {}", id(),
                  layer, count, first, rows.published());
   }
-  rows.ResolveRange(first, count, out);
+  rows.ResolveRange(first, count, id(), out, missing);
   return OkStatus();
 }
 
@@ -187,10 +187,11 @@ StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
   const auto named = static_cast<ptrdiff_t>(known / kBlockTokens);
   Contents fork;
   fork.layers.reserve(contents_.layers.size());
-  for (const Layer& layer : contents_.layers) {
-    const auto& shared = layer.blocks();
-    fork.layers.emplace_back(
-        identity_.shape, std::vector<BlockRef>(shared.begin(), shared.begin() + blocks), tokens);
+  for (uint32_t layer = 0; layer < identity_.shape.layers; ++layer) {
+    const auto& shared = contents_.layers[layer].blocks();
+    fork.layers.emplace_back(identity_.shape, layer,
+                             std::vector<BlockRef>(shared.begin(), shared.begin() + blocks),
+                             tokens);
   }
   fork.token_ids.assign(contents_.token_ids.begin(),
                         contents_.token_ids.begin() + static_cast<ptrdiff_t>(known));
@@ -226,13 +227,17 @@ StatusOr<SequenceInfo> Sequence::Stat() const {
   info.state = sealed_ ? SequenceState::kSealed : SequenceState::kOpen;
   info.committed_tokens = Committed();
   info.known_tokens = contents_.token_ids.size();
-  for (const Layer& layer : contents_.layers) {
-    info.resident_bytes += layer.blocks().size() * identity_.shape.block_bytes();
-  }
+  // One layer stands for all: a long sequence has too many blocks to look at each.
+  const std::vector<BlockRef>& blocks = contents_.layers.front().blocks();
   uint64_t shared_blocks = 0;
-  for (const BlockRef& block : contents_.layers.front().blocks()) {
+  uint64_t spilled_blocks = 0;
+  for (const BlockRef& block : blocks) {
     if (block->users() > 1) ++shared_blocks;
+    if (!block->resident()) ++spilled_blocks;
   }
+  const uint64_t column_bytes = identity_.shape.token_bytes() * kBlockTokens;
+  info.spilled_bytes = spilled_blocks * column_bytes;
+  info.resident_bytes = (blocks.size() - spilled_blocks) * column_bytes;
   info.shared_tokens = std::min(shared_blocks * kBlockTokens, info.committed_tokens);
   return info;
 }

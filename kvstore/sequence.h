@@ -24,6 +24,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "kvstore/layer.h"
+#include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/prefix_chain.h"
 #include "kvstore/prefix_index.h"
@@ -61,15 +62,18 @@ class Sequence {
   SequenceId id() const { return identity_.id; }
   const Identity& identity() const { return identity_; }
 
+  // A ticket without a block: `missing` is to be restored first.
   StatusOr<Layer::Ticket> BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
-                                      BlockPool& pool);
+                                      BlockPool& pool, MissingBlocks& missing);
   // Moves the columns that became complete to `complete`, for the prefix index.
   Status Commit(uint32_t layer, const Layer::Ticket& ticket, std::vector<NamedColumn>& complete);
   void Abort(uint32_t layer, const Layer::Ticket& ticket);
 
-  // On error `out` is as it was. All groups are of this sequence.
-  Status Resolve(std::span<const RowGroup> groups, PinnedRows& out);
-  Status ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out);
+  // All groups are of this sequence. On error, or with something missing, `out` has more than
+  // it had, for the caller to drop.
+  Status Resolve(std::span<const RowGroup> groups, PinnedRows& out, MissingBlocks& missing);
+  Status ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out,
+                      MissingBlocks& missing);
 
   Status ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_ids,
                         std::vector<NamedColumn>& complete);
@@ -99,7 +103,7 @@ class Sequence {
   uint64_t Committed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   NamedColumn ColumnAt(uint64_t index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out)
+  Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out, MissingBlocks& missing)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool CloseIf(bool unsealed_only);
   void Touch();
@@ -112,7 +116,7 @@ class Sequence {
   bool sealed_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t ids_version_ ABSL_GUARDED_BY(mutex_) = 0;  // counts changes of token_ids
   Contents contents_ ABSL_GUARDED_BY(mutex_);
-  std::vector<uint64_t> seen_ ABSL_GUARDED_BY(mutex_);  // scratch of Resolve
+  Layer::Seen seen_ ABSL_GUARDED_BY(mutex_);  // scratch of Resolve
 };
 
 }  // namespace passband

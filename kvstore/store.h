@@ -9,11 +9,24 @@
 // block: BeginAppend reserves, Commit publishes. A layer's rows become visible
 // in token order, and never before they are whole.
 //
+// Memory that is larger than RAM. With a tier, whole blocks are written to it behind the
+// appends and leave RAM, the coldest first, when it fills. A call that needs rows of such a
+// block does not wait: it succeeds, lists the blocks in its MissingBlocks and gives nothing.
+// The caller hands the list to Restore, and when that is done calls again, and only then drops
+// the RestoreHold:
+//
+//     Resolve(.., rows, missing);
+//     if (!missing.empty()) Restore(missing, deadline, [..](Status, RestoreHold hold) {
+//       Resolve(.., rows, missing);  // now finds those rows; other ones may have left meanwhile
+//     });
+//
+// The calls without a MissingBlocks do all of that themselves and wait: not for data threads.
+//
 // Units      lengths in tokens; a token index counts from 0.
 // Threads    safe. Data calls (BeginAppend, Resolve, ResolveRange) take one
 //            short lock of the sequence, no global one for longer than a look-up.
 //            sequence.h gives the order of the locks.
-// Ownership  owns the arena. Rows and append slots keep their blocks alive
+// Ownership  owns the arena; the tier must outlive it. Rows and append slots keep their blocks alive
 //            after Truncate, Close or eviction, until they are destroyed; all of
 //            them before the store (checked).
 // Errors     kNotFound           unknown or closed sequence, or another
@@ -26,11 +39,17 @@
 //                                while an append is under way
 //            kAlreadyExists      appending tokens that are already there
 //            kResourceExhausted  no block is free, or too many sequences are
-//                                open: with a retry-after
+//                                open: with a retry-after. Nor does any call but Restore
+//                                wait for memory
+//            kDataLoss           (Restore, and calls that wait) the tier no longer has a
+//                                block, or has it damaged: names sequence, layer, tokens
+//            kDeadlineExceeded   (the same) it took too long
+//            kUnavailable        (the same) the tier's device fails
 //            kAborted            (Commit) an earlier append of the layer failed,
 //                                or the rows were truncated away
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -40,7 +59,10 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "kvstore/arena.h"
+#include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
+#include "kvstore/restorer.h"
+#include "kvstore/tier.h"
 #include "kvstore/types.h"
 
 namespace passband {
@@ -51,6 +73,15 @@ class Store {
     Arena::Options arena;
     uint64_t max_sequences = 100'000;
     const Clock* clock = nullptr;  // null: the real one
+
+    Tier* tier = nullptr;  // null: RAM is all there is
+    FullTierPolicy full_tier = FullTierPolicy::kDropOldest;
+    // Of the arena: above `low` blocks are written to the tier, so that what has no copy there
+    // stays under it; above `high` blocks leave RAM. 0 < low <= high <= 1.
+    double low_watermark = 0.80;
+    double high_watermark = 0.95;
+    uint32_t restore_threads = 4;
+    std::chrono::milliseconds restore_wait{10'000};  // of calls that wait
   };
 
   struct OpenRequest {
@@ -74,6 +105,8 @@ class Store {
     AppendSlot& operator=(AppendSlot&&) noexcept;
     ~AppendSlot();
 
+    // False: it reserves nothing, for blocks are missing.
+    explicit operator bool() const { return state_ != nullptr; }
     // The block's own memory. When covers_block(), the rows [kv_head][64]
     // may be written straight to it; otherwise use Scatter. Write nothing once
     // Commit was called.
@@ -88,6 +121,7 @@ class Store {
    private:
     friend class Store;
     struct State;
+    AppendSlot();
     explicit AppendSlot(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
   };
@@ -132,20 +166,34 @@ class Store {
                             std::span<const uint32_t> token_ids) const;
 
   // Reserves rows [first, first + count) of `layer`: within one block, and
-  // first == the layer's reserved length.
+  // first == the layer's reserved length. When the rows before them in the block are shared,
+  // and missing, the slot is empty.
+  StatusOr<AppendSlot> BeginAppend(const std::string& tenant, SequenceId id, uint32_t layer,
+                                   uint64_t first, uint32_t count, MissingBlocks& missing);
   StatusOr<AppendSlot> BeginAppend(const std::string& tenant, SequenceId id, uint32_t layer,
                                    uint64_t first, uint32_t count);
-  // Appends to `out` a pointer to each row of each group, in order.
+  // Appends to `out` a pointer to each row of each group, in order; nothing when it leaves
+  // something in `missing`.
+  Status Resolve(const std::string& tenant, std::span<const RowGroup> groups, PinnedRows& out,
+                 MissingBlocks& missing);
   Status Resolve(const std::string& tenant, std::span<const RowGroup> groups, PinnedRows& out);
   // Appends to `out` pointers to rows [first, first + count) of every kv head,
-  // ordered [kv_head][token]. Rows of one head and block are contiguous.
+  // ordered [kv_head][token]; nothing when it leaves something in `missing`. Rows of one head
+  // and block are contiguous.
+  Status ResolveRange(const std::string& tenant, SequenceId id, uint32_t layer, uint64_t first,
+                      uint64_t count, PinnedRows& out, MissingBlocks& missing);
   Status ResolveRange(const std::string& tenant, SequenceId id, uint32_t layer, uint64_t first,
                       uint64_t count, PinnedRows& out);
+  // Brings the missing planes back, and then calls `done`, on a thread of the store's or before
+  // it returns. kResourceExhausted when they do not fit RAM (then without a retry-after), or
+  // RAM is taken.
+  void Restore(const MissingBlocks& missing, Time deadline, RestoreDone done);
+
   // The model's shape of a sequence, for checking a request before serving it.
   StatusOr<KvShape> ShapeOf(const std::string& tenant, SequenceId id) const;
 
-  // Takes cached blocks back, least recently used first, until `bytes` came free
-  // or none is cached. Returns the bytes that came free.
+  // Forgets cached columns, least recently used first, until `bytes` came free
+  // or none takes memory. Returns the bytes that came free.
   uint64_t Evict(uint64_t bytes);
 
   StoreStats Stats() const;
@@ -154,6 +202,8 @@ class Store {
  private:
   struct Impl;
   explicit Store(std::unique_ptr<Impl> impl);
+  template <typename Call>
+  Status CallUntilFound(Call call);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -3,6 +3,7 @@
 // Contract  plain values; the store knows bytes of rows, never what they mean.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@ using SequenceId = StrongId<struct SequenceTag>;
 using OwnerId = StrongId<struct OwnerTag>;
 
 inline constexpr uint32_t kBlockTokens = 64;
+inline constexpr uint32_t kMaxBlockPlanes = 64;
 
 // What one model stores. A row is one token's [K | V] of one (layer, kv head).
 struct KvShape {
@@ -29,6 +31,13 @@ struct KvShape {
 
   // 64 tokens of one layer, rows ordered [kv_head][token].
   uint64_t block_bytes() const { return uint64_t{kv_heads} * kBlockTokens * row_bytes; }
+  // The parts of a block that can be restored apart: one a kv head, or as many equal groups
+  // of heads as there may be.
+  uint32_t planes() const {
+    uint32_t planes = std::min(kv_heads, kMaxBlockPlanes);
+    while (kv_heads % planes != 0) --planes;
+    return planes;
+  }
   uint64_t token_bytes() const { return uint64_t{layers} * kv_heads * row_bytes; }
   bool operator==(const KvShape&) const = default;
 };
@@ -41,6 +50,10 @@ struct ModelSpec {
   KvShape shape;
 };
 
+// What happens when the tier below RAM is at its limit: it forgets its oldest generation, or
+// what is in RAM stays there and new rows are refused.
+enum class FullTierPolicy : uint8_t { kDropOldest, kReject };
+
 enum class SequenceState : uint8_t { kOpen, kSealed };
 
 struct SequenceInfo {
@@ -52,7 +65,9 @@ struct SequenceInfo {
   uint64_t committed_tokens = 0;  // every layer holds at least these
   uint64_t known_tokens = 0;      // token ids known (prefix index)
   uint64_t shared_tokens = 0;     // of these, in blocks shared with others
-  uint64_t resident_bytes = 0;    // arena bytes it refers to, shared ones included
+  // Judged by the first layer; shared ones included.
+  uint64_t resident_bytes = 0;  // arena bytes it refers to
+  uint64_t spilled_bytes = 0;   // in blocks that are in the tier only
   double idle_seconds = 0;
 };
 
@@ -74,8 +89,32 @@ struct StoreStats {
   uint64_t prefix_blocks = 0;   // entries of the prefix index
   uint64_t prefix_lookups = 0;  // tokens asked for at open
   uint64_t prefix_hits = 0;     // tokens found
-  uint64_t evicted_blocks = 0;
+  uint64_t evicted_blocks = 0;  // of cached columns that were forgotten
   uint64_t allocation_failures = 0;
+  uint64_t allocation_stalls = 0;  // found no free slot at once
+  double longest_stall_seconds = 0;
+
+  // All zero without a tier.
+  uint64_t tier_capacity_bytes = 0;
+  uint64_t tier_used_bytes = 0;
+  uint64_t spilled_bytes = 0;        // of blocks that are in the tier only
+  uint64_t clean_bytes = 0;          // of used_bytes, with a copy in the tier
+  uint64_t pending_spill_bytes = 0;  // of used_bytes, whole and without a copy
+  uint64_t spilled_blocks = 0;       // written so far
+  uint64_t spill_written_bytes = 0;
+  uint64_t spill_errors = 0;  // refusals of a full tier included
+  uint64_t dropped_generations = 0;
+  uint64_t evictions_clean = 0;  // blocks that left RAM: had a copy,
+  uint64_t evictions_dirty = 0;  // had to be written first
+  uint64_t ram_hits = 0;         // blocks that a call found in RAM
+  uint64_t restore_jobs = 0;
+  uint64_t restore_failures = 0;
+  uint64_t restores_pending = 0;  // jobs
+  uint64_t restored_blocks = 0;
+  uint64_t restored_planes = 0;  // reads of the tier
+  uint64_t restored_bytes = 0;
+  uint64_t lost_blocks = 0;  // found missing or damaged
+  uint64_t tier_read_errors = 0;
 };
 
 }  // namespace passband

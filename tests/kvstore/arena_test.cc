@@ -15,6 +15,7 @@
 
 #include "base/thread.h"
 #include "base/units.h"
+#include "kvstore/block_home.h"
 
 namespace passband {
 namespace {
@@ -43,7 +44,8 @@ TEST(ArenaTest, SaysWhatWasAskedForAndWhatThereIs) {
 
 TEST(ArenaTest, FileDescriptorShowsTheSameBytesAndCannotShrink) {
   const auto arena = Make({.bytes = 4 * kMiB});
-  const BlockRef block = arena->Allocate(4096);
+  BlockHome home(*arena, nullptr);
+  const BlockRef block = home.Create(4096, 1);
   std::memset(block->data(), 0x5A, 4096);
   void* other = mmap(nullptr, arena->bytes(), PROT_READ, MAP_SHARED, arena->fd(), 0);
   ASSERT_NE(other, MAP_FAILED);
@@ -65,10 +67,11 @@ TEST(ArenaTest, PreTouchMakesEveryPageResident) {
 
 TEST(ArenaTest, BlocksAreAlignedDisjointAndAllOfTheArena) {
   const auto arena = Make({.bytes = 4 * kMiB});
+  BlockHome home(*arena, nullptr);
   EXPECT_EQ(arena->max_block_bytes(), 256 * kKiB);
   std::vector<BlockRef> blocks;
   std::set<std::byte*> starts;
-  while (BlockRef block = arena->Allocate(8192)) {
+  while (BlockRef block = home.Create(8192, 1)) {
     EXPECT_EQ(reinterpret_cast<uint64_t>(block->data()) % 64, 0u);
     EXPECT_GE(block->data(), arena->data());
     EXPECT_LE(block->data() + 8192, arena->data() + arena->bytes());
@@ -89,9 +92,10 @@ TEST(ArenaTest, BlocksAreAlignedDisjointAndAllOfTheArena) {
 
 TEST(ArenaTest, NoSizeStrandsMemoryForAnother) {
   const auto arena = Make({.bytes = 4 * kMiB});
+  BlockHome home(*arena, nullptr);
   for (const uint64_t bytes : {1024, 98304, 64, 262144, 3072, 1024}) {
     std::vector<BlockRef> blocks;
-    while (BlockRef block = arena->Allocate(bytes)) blocks.push_back(std::move(block));
+    while (BlockRef block = home.Create(bytes, 1)) blocks.push_back(std::move(block));
     EXPECT_EQ(blocks.size(), 16 * (256 * kKiB / bytes)) << bytes;
   }
   EXPECT_EQ(arena->used_bytes(), 0u);
@@ -102,11 +106,12 @@ TEST(ArenaTest, RandomSizesNeverOverlapAndAllComeBack) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
   const auto arena = Make({.bytes = kMiB});
+  BlockHome home(*arena, nullptr);
   std::vector<std::pair<BlockRef, std::byte>> blocks;
   for (int i = 0; i < 50'000; ++i) {
     if (random() % 2 == 0) {
       const uint64_t bytes = 64 * (1 + random() % 5 * 100);
-      BlockRef block = arena->Allocate(bytes);
+      BlockRef block = home.Create(bytes, 1);
       if (!block) continue;
       const auto mark = static_cast<std::byte>(random());
       std::memset(block->data(), static_cast<int>(mark), bytes);
@@ -125,13 +130,14 @@ TEST(ArenaTest, RandomSizesNeverOverlapAndAllComeBack) {
 
 TEST(ArenaTest, ThreadsShareIt) {
   const auto arena = Make({.bytes = kMiB});
+  BlockHome home(*arena, nullptr);
   {
     std::vector<std::jthread> threads;
     for (uint64_t i = 0; i < 4; ++i) {
       threads.push_back(StartThread("arena", [&, i](const std::stop_token&) {
         std::vector<BlockRef> mine;
         for (int round = 0; round < 5'000; ++round) {
-          if (BlockRef block = arena->Allocate(1024 << (i % 2))) {
+          if (BlockRef block = home.Create(1024 << (i % 2), 1)) {
             std::memset(block->data(), static_cast<int>(i), block->bytes());
             mine.push_back(std::move(block));
           }
@@ -143,39 +149,14 @@ TEST(ArenaTest, ThreadsShareIt) {
   EXPECT_EQ(arena->used_bytes(), 0u);
 }
 
-TEST(ArenaDeathTest, DyingBeforeItsBlocksIsAMistake) {
+TEST(ArenaDeathTest, DyingBeforeItsSlotsIsAMistake) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
-        BlockRef block;
         const auto arena = Make({.bytes = kMiB});
-        block = arena->Allocate(64);
+        (void)arena->Allocate(64, nullptr);
       },
       "used_bytes");
-}
-
-TEST(BlockTest, ClaimsOfTheIndexMakeItCached) {
-  const auto arena = Make({.bytes = kMiB});
-  BlockRef mine = arena->Allocate(1024);
-  EXPECT_TRUE(mine->exclusive());
-  Block* const block = mine.get();
-  block->AddIndexClaim();
-  EXPECT_FALSE(block->exclusive());
-  EXPECT_FALSE(block->cached());
-  EXPECT_EQ(block->users(), 1u);
-  block->AddIndexClaim();  // under a second name
-  mine = BlockRef();
-  EXPECT_TRUE(block->cached());
-  EXPECT_EQ(arena->cached_bytes(), 1024u);
-  mine = BlockRef(block);
-  EXPECT_EQ(arena->cached_bytes(), 0u);
-  mine = BlockRef();
-  block->DropIndexClaim();
-  EXPECT_EQ(arena->cached_bytes(), 1024u);
-  EXPECT_EQ(arena->used_bytes(), 1024u);
-  block->DropIndexClaim();
-  EXPECT_EQ(arena->cached_bytes(), 0u);
-  EXPECT_EQ(arena->used_bytes(), 0u);
 }
 
 }  // namespace

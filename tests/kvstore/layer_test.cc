@@ -17,12 +17,13 @@ class LayerTest : public testing::Test {
     auto arena = Arena::Create({.bytes = 64 << 10});
     ASSERT_TRUE(arena.ok()) << arena.status();
     arena_ = *std::move(arena);
-    index_ = std::make_unique<PrefixIndex>(*arena_);
-    pool_ = std::make_unique<BlockPool>(*arena_, *index_);
+    home_ = std::make_unique<BlockHome>(*arena_, nullptr);
+    index_ = std::make_unique<PrefixIndex>(*home_);
+    pool_ = std::make_unique<BlockPool>(*home_, *index_);
   }
 
   Layer::Ticket Reserve(Layer& layer, uint64_t first, uint32_t count) {
-    auto ticket = layer.Reserve(first, count, *pool_);
+    auto ticket = layer.Reserve(first, count, *pool_, SequenceId(1), missing_);
     EXPECT_TRUE(ticket.ok()) << ticket.status();
     return *std::move(ticket);
   }
@@ -42,7 +43,7 @@ class LayerTest : public testing::Test {
   // The mark of each visible row, and that both heads agree.
   std::vector<int> Marks(const Layer& layer) {
     PinnedRows rows;
-    layer.ResolveRange(0, layer.published(), rows);
+    layer.ResolveRange(0, layer.published(), SequenceId(1), rows, missing_);
     std::vector<int> marks;
     for (uint64_t t = 0; t < layer.published(); ++t) {
       EXPECT_EQ(*rows.rows()[t], *rows.rows()[layer.published() + t]);
@@ -53,17 +54,19 @@ class LayerTest : public testing::Test {
   Layer Share(const Layer& layer, uint64_t tokens) {
     const auto& blocks = layer.blocks();
     const auto count = static_cast<ptrdiff_t>((tokens + kBlockTokens - 1) / kBlockTokens);
-    return Layer(kShape, {blocks.begin(), blocks.begin() + count}, tokens);
+    return Layer(kShape, 0, {blocks.begin(), blocks.begin() + count}, tokens);
   }
 
   std::unique_ptr<Arena> arena_;
+  std::unique_ptr<BlockHome> home_;
   std::unique_ptr<PrefixIndex> index_;
   std::unique_ptr<BlockPool> pool_;
+  MissingBlocks missing_;  // stays empty: there is no tier
   std::vector<BlockRef> released_;
 };
 
 TEST_F(LayerTest, VisibleInOrderWhateverTheOrderOfCommits) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   const auto a = Reserve(layer, 0, 2);
   const auto b = Reserve(layer, 2, 1);
   const auto c = Reserve(layer, 3, 1);
@@ -77,14 +80,16 @@ TEST_F(LayerTest, VisibleInOrderWhateverTheOrderOfCommits) {
 }
 
 TEST_F(LayerTest, GapAndRepetitionAreToldApart) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   Append(layer, 5, 1);
-  EXPECT_EQ(layer.Reserve(6, 1, *pool_).status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_EQ(layer.Reserve(4, 1, *pool_).status().code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(layer.Reserve(6, 1, *pool_, SequenceId(1), missing_).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(layer.Reserve(4, 1, *pool_, SequenceId(1), missing_).status().code(),
+            StatusCode::kAlreadyExists);
 }
 
 TEST_F(LayerTest, AbortVoidsLaterTicketsAndKeepsEarlierOnes) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   const auto a = Reserve(layer, 0, 2);
   const auto b = Reserve(layer, 2, 2);
   const auto c = Reserve(layer, 4, 2);
@@ -105,7 +110,7 @@ TEST_F(LayerTest, AbortVoidsLaterTicketsAndKeepsEarlierOnes) {
 }
 
 TEST_F(LayerTest, AbortGivesUnusedBlocksBack) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   Append(layer, 60, 1);
   {
     const auto a = Reserve(layer, 60, 4);
@@ -118,7 +123,7 @@ TEST_F(LayerTest, AbortGivesUnusedBlocksBack) {
 }
 
 TEST_F(LayerTest, ForkCopiesTheTailAndTheOriginalWritesOnInPlace) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   Append(layer, 10, 1);
   Layer fork = Share(layer, 6);
   const Block* const shared = layer.blocks()[0].get();
@@ -131,10 +136,10 @@ TEST_F(LayerTest, ForkCopiesTheTailAndTheOriginalWritesOnInPlace) {
 }
 
 TEST_F(LayerTest, PinnedRowsSurviveTruncationAndRewriting) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   Append(layer, 4, 1);
   PinnedRows pinned;
-  layer.ResolveRange(0, 4, pinned);
+  layer.ResolveRange(0, 4, SequenceId(1), pinned, missing_);
   layer.Truncate(2, released_);
   Append(layer, 2, 2);
   EXPECT_EQ(*pinned.rows()[3], std::byte{1});
@@ -142,7 +147,7 @@ TEST_F(LayerTest, PinnedRowsSurviveTruncationAndRewriting) {
 }
 
 TEST_F(LayerTest, TruncatedTailOfItsOwnIsRewrittenInPlace) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   Append(layer, 4, 1);
   const Block* const own = layer.blocks()[0].get();
   layer.Truncate(2, released_);
@@ -151,12 +156,13 @@ TEST_F(LayerTest, TruncatedTailOfItsOwnIsRewrittenInPlace) {
 }
 
 TEST_F(LayerTest, FullArenaLeavesTheLayerAsItWas) {
-  Layer layer(kShape, {}, 0);
+  Layer layer(kShape, 0, {}, 0);
   std::vector<BlockRef> hoard;
   Append(layer, 10, 1);
   Layer fork = Share(layer, 10);
-  while (BlockRef block = arena_->Allocate(kShape.block_bytes())) hoard.push_back(block);
-  EXPECT_EQ(fork.Reserve(10, 1, *pool_).status().code(), StatusCode::kResourceExhausted);
+  while (BlockRef block = home_->Create(kShape.block_bytes(), 1)) hoard.push_back(block);
+  EXPECT_EQ(fork.Reserve(10, 1, *pool_, SequenceId(1), missing_).status().code(),
+            StatusCode::kResourceExhausted);
   EXPECT_EQ(fork.reserved(), 10u);
   hoard.clear();
   Append(fork, 1, 2);

@@ -50,7 +50,8 @@ class PrefixIndexTest : public testing::Test {
     auto arena = Arena::Create({.bytes = 64 << 10});
     ASSERT_TRUE(arena.ok()) << arena.status();
     arena_ = *std::move(arena);
-    index_ = std::make_unique<PrefixIndex>(*arena_);
+    home_ = std::make_unique<BlockHome>(*arena_, nullptr);
+    index_ = std::make_unique<PrefixIndex>(*home_);
   }
 
   // Inserts every column of a chain with blocks of its own; returns them.
@@ -59,7 +60,7 @@ class PrefixIndexTest : public testing::Test {
     for (size_t i = 0; i < chain.size(); ++i) {
       NamedColumn column{.digest = chain[i], .parent = {}, .first = i == 0, .blocks = {}};
       if (i > 0) column.parent = chain[i - 1];
-      for (int layer = 0; layer < 2; ++layer) column.blocks.push_back(arena_->Allocate(1024));
+      for (int layer = 0; layer < 2; ++layer) column.blocks.push_back(home_->Create(1024, 1));
       EXPECT_TRUE(index_->Insert(column));
       columns.push_back(std::move(column));
     }
@@ -68,6 +69,7 @@ class PrefixIndexTest : public testing::Test {
 
   const PrefixDigest root_ = PrefixRoot("m", "t");
   std::unique_ptr<Arena> arena_;
+  std::unique_ptr<BlockHome> home_;
   std::unique_ptr<PrefixIndex> index_;
 };
 
@@ -139,21 +141,21 @@ TEST_F(PrefixIndexTest, UnclaimedColumnBeforeAClaimedOneGoesWithIt) {
   EXPECT_LT(index_->Count(a), 2u);
   while (index_->EvictOne() > 0) {
   }
-  EXPECT_EQ(arena_->cached_bytes(), 0u);
+  EXPECT_EQ(home_->cached_bytes(), 0u);
   EXPECT_EQ(arena_->used_bytes(), 2048u);
 }
 
 TEST_F(PrefixIndexTest, PoolTakesCachedBlocksBeforeItFails) {
-  BlockPool pool(*arena_, *index_);
+  BlockPool pool(*home_, *index_);
   Insert(ChainOf(root_, Ids(64 * 20)));
   std::vector<BlockRef> blocks;
   for (int i = 0; i < 64; ++i) {
-    auto block = pool.Allocate(1024);
+    auto block = pool.Allocate(1024, 1);
     ASSERT_TRUE(block.ok()) << block.status();
     blocks.push_back(*std::move(block));
   }
   EXPECT_EQ(pool.evicted_blocks(), 40u);
-  const Status full = pool.Allocate(1024).status();
+  const Status full = pool.Allocate(1024, 1).status();
   EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
   EXPECT_TRUE(RetryAfter(full).has_value());
   EXPECT_EQ(pool.failures(), 1u);

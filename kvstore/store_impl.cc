@@ -1,0 +1,85 @@
+#include "kvstore/store_impl.h"
+
+#include <algorithm>
+
+namespace passband {
+
+Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_arena)
+    : options(store_options),
+      clock(options.clock != nullptr ? *options.clock : real_clock),
+      arena(std::move(owned_arena)),
+      home(*arena, options.tier),
+      index(home),
+      pool(home, index),
+      models(arena->max_block_bytes()),
+      table(options.max_sequences) {
+  if (options.tier == nullptr) return;
+  spiller = std::make_unique<Spiller>(home, index, pool, options.full_tier);
+  evictor = std::make_unique<Evictor>(
+      home, *spiller,
+      Evictor::Options{.high = options.high_watermark, .low = options.low_watermark});
+  pool.set_evictor([this](bool starved) { evictor->Kick(starved); });
+  restorer = std::make_unique<Restorer>(home, pool, options.restore_threads);
+}
+
+Store::Impl::~Impl() {
+  restorer.reset();
+  evictor.reset();
+  pool.set_evictor(nullptr);
+  home.Close();
+}
+
+void Store::Impl::Publish(const Sequence& sequence, const std::vector<NamedColumn>& columns) {
+  const auto insert = [&](const NamedColumn& column) { return index.Insert(column); };
+  if (std::all_of(columns.begin(), columns.end(), insert)) return;
+  const std::vector<NamedColumn> given = sequence.GivenColumns();
+  (void)std::all_of(given.begin(), given.end(), insert);
+}
+
+void Store::Impl::Settle(const Status& status, PinnedRows::Mark mark, PinnedRows& out,
+                         MissingBlocks& missing) {
+  const uint64_t found = out.mark().pins - mark.pins;
+  if (!status.ok()) missing.Clear();
+  if (!status.ok() || !missing.empty()) out.ReturnTo(mark);
+  ram_hits.fetch_add(found, std::memory_order_relaxed);
+}
+
+StoreStats Store::Impl::MemoryStats() const {
+  StoreStats stats{.capacity_bytes = arena->bytes(),
+                   .used_bytes = arena->used_bytes(),
+                   .cached_bytes = home.cached_bytes(),
+                   .prefix_blocks = index.columns(),
+                   .prefix_lookups = prefix_lookups.load(std::memory_order_relaxed),
+                   .prefix_hits = prefix_hits.load(std::memory_order_relaxed),
+                   .evicted_blocks = pool.evicted_blocks(),
+                   .allocation_failures = pool.failures(),
+                   .allocation_stalls = pool.stalls(),
+                   .longest_stall_seconds = Seconds(pool.longest_stall())};
+  stats.ram_hits = ram_hits.load(std::memory_order_relaxed);
+  if (options.tier == nullptr) return stats;
+  const TierStats tier = options.tier->Stats();
+  stats.tier_capacity_bytes = tier.capacity_bytes;
+  stats.tier_used_bytes = tier.used_bytes;
+  stats.spilled_bytes = home.spilled_bytes();
+  stats.clean_bytes = home.clean_bytes();
+  stats.pending_spill_bytes = home.dirty_bytes();
+  const Spiller::Stats spills = spiller->stats();
+  stats.spilled_blocks = spills.written_blocks;
+  stats.spill_written_bytes = spills.written_bytes;
+  stats.spill_errors = spills.errors;
+  stats.dropped_generations = spills.dropped_generations;
+  stats.evictions_clean = home.dropped_blocks();
+  stats.evictions_dirty = evictor->dirty_evictions();
+  const Restorer::Stats restores = restorer->stats();
+  stats.restore_jobs = restores.jobs;
+  stats.restore_failures = restores.failures;
+  stats.restores_pending = restores.pending_jobs;
+  stats.restored_blocks = restores.blocks;
+  stats.restored_planes = restores.plane_reads;
+  stats.restored_bytes = restores.bytes;
+  stats.lost_blocks = restores.lost_blocks;
+  stats.tier_read_errors = restores.tier_errors;
+  return stats;
+}
+
+}  // namespace passband

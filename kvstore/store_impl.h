@@ -1,0 +1,56 @@
+// Store::Impl: the parts behind the store's door, for the sources that make up Store.
+//
+// Threads    each part says.
+// Ownership  members are destroyed from the last up: threads before what they work on, the
+//            arena after all who hold slots.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "kvstore/block_home.h"
+#include "kvstore/block_pool.h"
+#include "kvstore/evictor.h"
+#include "kvstore/model_registry.h"
+#include "kvstore/prefix_index.h"
+#include "kvstore/restorer.h"
+#include "kvstore/sequence.h"
+#include "kvstore/sequence_table.h"
+#include "kvstore/spiller.h"
+#include "kvstore/store.h"
+
+namespace passband {
+
+struct Store::Impl {
+  Impl(const Options& store_options, std::unique_ptr<Arena> owned_arena);
+  ~Impl();
+
+  // Gives columns to the prefix index. When the index has dropped columns before
+  // them (equal ones that another sequence had given), gives all of the
+  // sequence's own.
+  void Publish(const Sequence& sequence, const std::vector<NamedColumn>& columns);
+  // After an error, or with something missing, nothing has been resolved.
+  void Settle(const Status& status, PinnedRows::Mark mark, PinnedRows& out, MissingBlocks& missing);
+  // All but what is counted by sequence.
+  StoreStats MemoryStats() const;
+
+  const Options options;
+  const RealClock real_clock;
+  const Clock& clock;
+  const std::unique_ptr<Arena> arena;
+  BlockHome home;
+  PrefixIndex index;
+  BlockPool pool;
+  ModelRegistry models;
+  SequenceTable table;
+  std::atomic<uint64_t> prefix_lookups{0};
+  std::atomic<uint64_t> prefix_hits{0};
+  std::atomic<uint64_t> ram_hits{0};
+  // Null without a tier.
+  std::unique_ptr<Spiller> spiller;
+  std::unique_ptr<Evictor> evictor;
+  std::unique_ptr<Restorer> restorer;
+};
+
+}  // namespace passband
