@@ -125,6 +125,7 @@ void Block::BecomeResident(std::byte* slot, PlaneSet planes) {
   while ((word() & kMoving) != 0) std::this_thread::yield();
   data_ = slot;
   loaded_.store(planes, std::memory_order_relaxed);
+  Touch(home_->tick());
   home_->AddClean(bytes_);
   home_->AddSpilled(-int64_t{bytes_});
   const uint64_t full = planes == all_planes() ? kFull : 0;

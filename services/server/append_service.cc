@@ -62,7 +62,18 @@ StatusOr<Store::AppendSlot> AppendService::Reserve(const std::string& tenant,
                  "sequence {} has {} kv heads with rows of {} bytes, not {} with {}", id,
                  shape.kv_heads, shape.row_bytes, append.kv_heads, append.row_bytes);
   }
-  return store_.BeginAppend(tenant, id, append.layer, append.first_token, append.count);
+  MissingBlocks missing;
+  PASSBAND_ASSIGN_OR_RETURN(
+      Store::AppendSlot slot,
+      store_.BeginAppend(tenant, id, append.layer, append.first_token, append.count, missing));
+  if (slot) return slot;
+  restores_.Promote(missing);
+  return WithRetryAfter(
+      Error(StatusCode::kResourceExhausted,
+            "sequence {}, layer {}: the block of token {} is shared, and on its way back to RAM "
+            "to be copied",
+            id, append.layer, append.first_token),
+      kRetryAfter);
 }
 
 void AppendService::ReceiveIntoBlock(std::shared_ptr<Append> append, IncomingPayload& payload) {

@@ -8,7 +8,7 @@
 // Ownership  store, staging and `arena` must outlive it, and it must outlive every transfer.
 // Errors     those of Store::BeginAppend and Commit; kInvalidArgument for another shape than the
 //            model's; kDataLoss for a wrong checksum; kResourceExhausted with a retry-after while
-//            staging memory is full. Answered, not returned; a payload that waits is refused.
+//            staging memory is full, or the rows before these are brought back from the tier. Answered, not returned; a payload that waits is refused.
 #pragma once
 
 #include <memory>
@@ -16,6 +16,7 @@
 #include "kvstore/store.h"
 #include "services/server/incoming_payload.h"
 #include "services/server/request.h"
+#include "services/server/restore_queue.h"
 #include "services/server/staging.h"
 #include "transport/wire.h"
 
@@ -23,8 +24,9 @@ namespace passband::server {
 
 class AppendService {
  public:
-  AppendService(Store& store, Staging& staging, const transport::UcxMemory* arena)
-      : store_(store), staging_(staging), arena_(arena) {}
+  AppendService(Store& store, Staging& staging, RestoreQueue& restores,
+                const transport::UcxMemory* arena)
+      : store_(store), staging_(staging), restores_(restores), arena_(arena) {}
 
   void Serve(Request request, const transport::AppendHeader& append, IncomingPayload& payload);
 
@@ -38,6 +40,7 @@ class AppendService {
 
   Store& store_;
   Staging& staging_;
+  RestoreQueue& restores_;
   const transport::UcxMemory* const arena_;
 };
 

@@ -16,18 +16,19 @@ constexpr std::chrono::milliseconds kExpireInterval{2};
 // What the thread works with, in the order of its making. The worker goes first: its end runs the
 // `done` of every transfer, and those look at the rest.
 struct DataThread::Core {
-  Core(const Dispatcher::Parts& parts, std::unique_ptr<Staging> memory)
+  Core(const Dispatcher::Parts& parts, std::unique_ptr<Staging> memory, std::function<void()> wake)
       : counters(parts.counters),
         staging(std::move(memory)),
         queue(*staging),
-        router(parts, *staging, queue) {}
+        router(parts, *staging, queue, std::move(wake)) {}
   ~Core() {
     router.CloseAll();
     worker.reset();
   }
 
   static StatusOr<std::unique_ptr<Core>> Create(const Options& options,
-                                                const Dispatcher::Parts& parts);
+                                                const Dispatcher::Parts& parts,
+                                                std::function<void()> wake);
 
   ThreadCounters& counters;
   const std::unique_ptr<Staging> staging;
@@ -37,11 +38,12 @@ struct DataThread::Core {
   std::shared_ptr<transport::UcxWorker> worker;
 };
 
-StatusOr<std::unique_ptr<DataThread::Core>> DataThread::Core::Create(
-    const Options& options, const Dispatcher::Parts& parts) {
+StatusOr<std::unique_ptr<DataThread::Core>> DataThread::Core::Create(const Options& options,
+                                                                     const Dispatcher::Parts& parts,
+                                                                     std::function<void()> wake) {
   PASSBAND_ASSIGN_OR_RETURN(
       auto staging, Staging::Create(options.ucx, options.staging_bytes, options.huge_pages));
-  auto core = std::make_unique<Core>(parts, std::move(staging));
+  auto core = std::make_unique<Core>(parts, std::move(staging), std::move(wake));
   PASSBAND_ASSIGN_OR_RETURN(core->worker, transport::UcxWorker::Create(options.ucx));
   PASSBAND_RETURN_IF_ERROR(core->router.Register(core->worker));
   return core;
@@ -67,7 +69,7 @@ DataThread::~DataThread() = default;
 
 void DataThread::Run(const std::stop_token& stop, const Options& options,
                      const Dispatcher::Parts& parts, std::promise<Status> started) {
-  auto core = Core::Create(options, parts);
+  auto core = Core::Create(options, parts, [this] { Wake(); });
   if (!core.ok()) {
     started.set_value(core.status());
     return;
@@ -80,10 +82,7 @@ void DataThread::Run(const std::stop_token& stop, const Options& options,
   }
   started.set_value(OkStatus());
   {
-    const std::stop_callback wake(stop, [this] {
-      const MutexLock lock(mutex_);
-      WakeLocked();
-    });
+    const std::stop_callback wake(stop, [this] { Wake(); });
     Loop(stop, **core);
   }
   const MutexLock lock(mutex_);
@@ -97,7 +96,8 @@ void DataThread::Loop(const std::stop_token& stop, Core& core) {
     core.worker->Progress();
     if (mail_.load(std::memory_order_acquire)) ReadInbox(core);
     core.router.CloseLost();
-    if (!core.queue.RunSlice()) Rest(core);
+    const bool restored = core.router.Continue();
+    if (!core.queue.RunSlice() && !restored) Rest(core);
     core.counters.staging_used_bytes.Set(core.staging->used_bytes());
     const Time now = std::chrono::steady_clock::now();
     if (core.queue.waiting()) core.queue.ExpireWaiting(now);
@@ -108,7 +108,7 @@ void DataThread::Loop(const std::stop_token& stop, Core& core) {
 }
 
 void DataThread::Rest(Core& core) {
-  if (core.queue.size() == 0 && core.worker->outstanding() == 0) {
+  if (core.queue.size() + core.router.waiting() == 0 && core.worker->outstanding() == 0) {
     for (std::promise<void>& drained : std::exchange(core.drains, {})) drained.set_value();
   }
   core.worker->WaitForEvent(core.queue.waiting() ? Duration(kExpireInterval)
@@ -141,6 +141,11 @@ std::future<void> DataThread::Drain() {
   std::future<void> drained = inbox_.drains.back().get_future();
   WakeLocked();
   return drained;
+}
+
+void DataThread::Wake() {
+  const MutexLock lock(mutex_);
+  WakeLocked();
 }
 
 void DataThread::WakeLocked() {

@@ -60,6 +60,7 @@ class DataThread {
   static void Rest(Core& core);
   void Loop(const std::stop_token& stop, Core& core);
   void ReadInbox(Core& core);
+  void Wake();
   void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::vector<std::byte> address_;

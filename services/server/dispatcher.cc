@@ -26,12 +26,14 @@ Method MethodOf(MessageType type) {
   }
 }
 
-Dispatcher::Dispatcher(const Parts& parts, Staging& staging, ReplyQueue& queue)
+Dispatcher::Dispatcher(const Parts& parts, Staging& staging, ReplyQueue& queue,
+                       std::function<void()> wake)
     : limits_(parts.limits),
-      fetch_(parts.store, queue, parts.limits),
-      append_(parts.store, staging, parts.arena),
-      slices_(parts.store, parts.profiles, queue, parts.limits),
-      read_(parts.store, queue, parts.limits) {}
+      restores_(parts.store, std::move(wake)),
+      fetch_(parts.store, queue, restores_, parts.limits),
+      append_(parts.store, staging, restores_, parts.arena),
+      slices_(parts.store, parts.profiles, queue, restores_, parts.limits),
+      read_(parts.store, queue, restores_, parts.limits) {}
 
 // The request itself is among the outstanding ones by now.
 Status Dispatcher::Admit(const Connection& connection) const {

@@ -11,7 +11,18 @@ void FetchService::Serve(Request request, const transport::FetchView& fetch) {
   if (!resolved.ok()) return request.Fail(resolved);
   request.connection().counters().selection.Add(header.selected_rows, header.hot_rows,
                                                 header.full_attention_bytes);
-  queue_.Push(std::make_unique<GatherJob>(std::move(request), std::move(rows), header.row_bytes));
+  const auto serve = [this, row_bytes = header.row_bytes](Request found, PinnedRows its_rows) {
+    queue_.Push(std::make_unique<GatherJob>(std::move(found), std::move(its_rows), row_bytes));
+  };
+  if (missing_.empty()) return serve(std::move(request), std::move(rows));
+  const auto wanted = std::make_shared<const Wanted>(std::exchange(wanted_, {}));
+  const MissingBlocks missing = std::exchange(missing_, {});
+  restores_.Push(
+      std::move(request), missing,
+      [this, wanted](const Request& waiting, PinnedRows& out, MissingBlocks& more) {
+        return store_.Resolve(waiting.tenant(), wanted->groups, out, more);
+      },
+      serve);
 }
 
 Status FetchService::CheckSize(const transport::FetchHeader& header) const {
@@ -25,13 +36,13 @@ Status FetchService::Resolve(const std::string& tenant, const transport::FetchVi
                              PinnedRows& rows) {
   PASSBAND_RETURN_IF_ERROR(CheckSize(fetch.header));
   PASSBAND_RETURN_IF_ERROR(ReadGroups(tenant, fetch));
-  return store_.Resolve(tenant, groups_, rows);
+  return store_.Resolve(tenant, wanted_.groups, rows, missing_);
 }
 
 Status FetchService::ReadGroups(const std::string& tenant, const transport::FetchView& fetch) {
-  tokens_.resize(fetch.header.row_count);
-  fetch.tokens().CopyTo(tokens_.data());
-  groups_.clear();
+  wanted_.tokens.resize(fetch.header.row_count);
+  fetch.tokens().CopyTo(wanted_.tokens.data());
+  wanted_.groups.clear();
   size_t first = 0;
   SequenceId checked;
   for (uint32_t i = 0; i < fetch.group_count(); ++i) {
@@ -46,8 +57,8 @@ Status FetchService::ReadGroups(const std::string& tenant, const transport::Fetc
       }
       checked = id;
     }
-    groups_.push_back(
-        {id, group.layer, group.kv_head, std::span(tokens_).subspan(first, group.count)});
+    wanted_.groups.push_back(
+        {id, group.layer, group.kv_head, std::span(wanted_.tokens).subspan(first, group.count)});
     first += group.count;
   }
   return OkStatus();

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <limits>
 #include <sstream>
 
@@ -25,6 +26,7 @@ std::vector<prometheus::MetricFamily> Probe::Collect() const {
   MetricFamilies out;
   AddServer(out);
   AddStore(out);
+  AddSpill(out);
   AddSessions(out);
   AddCalls(out);
   AddRequests(out);
@@ -73,6 +75,47 @@ void Probe::AddStore(MetricFamilies& out) const {
       .Value(Number(stats.evicted_blocks));
   out.Counter("passband_allocation_failures_total", "Blocks asked for while none was free")
       .Value(Number(stats.allocation_failures));
+}
+
+void Probe::AddSpill(MetricFamilies& out) const {
+  if (sources_.spill == nullptr) return;
+  const StoreStats stats = sources_.store.Stats();
+  const SpillHealth health = sources_.spill->Health();
+  out.Gauge("passband_spill_capacity_bytes", "Disk for blocks, as --spill-limit says")
+      .Value(Number(stats.tier_capacity_bytes));
+  out.Gauge("passband_spill_used_bytes", "Of it, in use").Value(Number(stats.tier_used_bytes));
+  out.Gauge("passband_block_bytes", "Blocks by where they are: in RAM, in both, on disk")
+      .Value({{"tier", "ram"}},
+             Number(stats.used_bytes - std::min(stats.used_bytes, stats.clean_bytes)))
+      .Value({{"tier", "both"}}, Number(stats.clean_bytes))
+      .Value({{"tier", "disk"}}, Number(stats.spilled_bytes));
+  out.Gauge("passband_spill_pending_bytes", "Of RAM, whole blocks that the disk does not have yet")
+      .Value(Number(stats.pending_spill_bytes + health.pending_bytes));
+  out.Counter("passband_spill_bytes_total", "Bytes moved between RAM and disk")
+      .Value({{"direction", "write"}}, Number(stats.spill_written_bytes))
+      .Value({{"direction", "read"}}, Number(stats.restored_bytes));
+  out.Counter("passband_evictions_total", "Blocks that left RAM: with a copy, or written first")
+      .Value({{"reason", "clean"}}, Number(stats.evictions_clean))
+      .Value({{"reason", "written"}}, Number(stats.evictions_dirty));
+  out.Counter("passband_tier_reads_total", "Blocks that requests needed, by where they were")
+      .Value({{"tier", "ram"}}, Number(stats.ram_hits))
+      .Value({{"tier", "disk"}}, Number(stats.restored_blocks));
+  out.Gauge("passband_restores_pending", "Requests that wait for blocks from the disk")
+      .Value(Number(stats.restores_pending));
+  out.Counter("passband_spill_errors_total", "What the disk refused or could not do")
+      .Value({{"direction", "write"}}, Number(stats.spill_errors))
+      .Value({{"direction", "read"}}, Number(stats.tier_read_errors));
+  out.Counter("passband_lost_blocks_total",
+              "Blocks found damaged or gone: their rows are DATA_LOSS, never other bytes")
+      .Value(Number(stats.lost_blocks));
+  out.Counter("passband_spill_dropped_generations_total", "Generations forgotten by a full disk")
+      .Value(Number(stats.dropped_generations));
+  out.Counter("passband_checksum_failures_total", "Reads of the disk whose bytes were damaged")
+      .Value(Number(health.damaged_planes));
+  out.Counter("passband_spill_stall_seconds_total", "Time that writes waited for the disk")
+      .Value(health.stall_seconds);
+  out.Gauge("passband_spill_healthy", "0 while the disk fails or is full")
+      .Value(health.device.ok() ? 1 : 0);
 }
 
 void Probe::AddSessions(MetricFamilies& out) const {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kvstore/spill_database.h"
 #include "kvstore/store.h"
 #include "services/server/counters.h"
 #include "services/server/lifecycle.h"
@@ -23,6 +24,7 @@ class Probe final : public prometheus::Collectable {
  public:
   struct Sources {
     const Store& store;
+    const SpillDatabase* spill;  // null without one
     const SessionTable& sessions;
     const Counters& counters;
     const RpcCounters& rpcs;
@@ -38,6 +40,7 @@ class Probe final : public prometheus::Collectable {
  private:
   void AddServer(MetricFamilies& out) const;
   void AddStore(MetricFamilies& out) const;
+  void AddSpill(MetricFamilies& out) const;
   void AddSessions(MetricFamilies& out) const;
   void AddCalls(MetricFamilies& out) const;
   void AddRequests(MetricFamilies& out) const;

@@ -34,6 +34,7 @@ class Request {
   Method method() const { return method_; }
   const std::string& tenant() const { return connection_->session().tenant(); }
   Connection& connection() const { return *connection_; }
+  Time deadline() const { return deadline_; }  // Time::max(): none
   bool wants_checksum() const { return (header_.flags & transport::kWantChecksum) != 0; }
   // kDeadlineExceeded once the client has given up, kCancelled when it is gone.
   Status CheckAlive(Time now) const;

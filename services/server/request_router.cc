@@ -19,12 +19,13 @@ std::string Hex(uint64_t session) { return fmt::format("{:016x}", session); }
 
 }  // namespace
 
-RequestRouter::RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue)
+RequestRouter::RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue,
+                             std::function<void()> wake)
     : thread_(parts.thread),
       sessions_(parts.sessions),
       counters_(parts.counters),
       limits_(parts.limits),
-      dispatcher_(parts, staging, queue) {}
+      dispatcher_(parts, staging, queue, std::move(wake)) {}
 
 Status RequestRouter::Register(const std::shared_ptr<transport::UcxWorker>& worker) {
   worker_ = worker;

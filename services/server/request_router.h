@@ -23,7 +23,8 @@ namespace passband::server {
 
 class RequestRouter {
  public:
-  RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue);
+  RequestRouter(const Dispatcher::Parts& parts, Staging& staging, ReplyQueue& queue,
+                std::function<void()> wake);
   RequestRouter(const RequestRouter&) = delete;
   RequestRouter& operator=(const RequestRouter&) = delete;
 
@@ -32,6 +33,9 @@ class RequestRouter {
 
   // From now on every request is answered with kUnavailable.
   void StopAdmitting() { dispatcher_.StopAdmitting(); }
+  // As the dispatcher says.
+  bool Continue() { return dispatcher_.Continue(); }
+  size_t waiting() const { return dispatcher_.waiting(); }
   // The session has ended.
   void CloseSession(uint64_t session);
   // Of the peers that progress found dead.

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "kvstore/spill_database.h"
 #include "services/server/control_service.h"
 #include "services/server/data_plane.h"
 #include "services/server/http_service.h"
@@ -25,11 +26,41 @@ constexpr int kMaxCallBytes = 16 << 20;
 constexpr size_t kCallMemoryBytes = size_t{256} << 20;
 constexpr int kMinPingIntervalMs = 10'000;
 
-Store::Options StoreOptions(const Settings& settings) {
+// A generation is the least that a full disk forgets; RocksDB keeps four memtables.
+constexpr uint64_t kGenerations = 16;
+constexpr uint64_t kMaxGenerationBytes = 4 * kGiB;
+constexpr uint64_t kMaxMemtableBytes = 128 * kMiB;
+
+StatusOr<std::unique_ptr<SpillDatabase>> OpenSpill(const Settings& settings) {
+  if (settings.spill_dir.empty()) return std::unique_ptr<SpillDatabase>();
+  const uint64_t generation =
+      std::min(settings.spill_limit_bytes / kGenerations, kMaxGenerationBytes);
+  auto spill = SpillDatabase::Open({.directory = settings.spill_dir,
+                                    .capacity_bytes = settings.spill_limit_bytes,
+                                    .generation_bytes = generation,
+                                    .memtable_bytes = std::min(generation / 4, kMaxMemtableBytes),
+                                    .write_bytes_per_second = settings.spill_rate});
+  if (!spill.ok()) return Annotate(spill.status(), "--spill-dir");
+  const SpillLosses& losses = (*spill)->losses();
+  if (losses.any()) {
+    log::Warn("spill_losses", {{"directory", settings.spill_dir},
+                               {"files", losses.files},
+                               {"blocks", losses.blocks},
+                               {"records", losses.records},
+                               {"mended", losses.mended_copies}});
+  }
+  return spill;
+}
+
+Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
   return {.arena = {.bytes = settings.ram_bytes,
                     .huge_pages = settings.huge_pages,
                     .lock = settings.lock_memory},
-          .max_sequences = settings.max_sequences};
+          .max_sequences = settings.max_sequences,
+          .tier = spill == nullptr ? nullptr : &spill->tier(),
+          .full_tier = settings.spill_full,
+          .low_watermark = settings.low_watermark,
+          .high_watermark = settings.high_watermark};
 }
 
 SessionTable::Options SessionOptions(const Settings& settings) {
@@ -55,14 +86,15 @@ DataPlane::Options DataPlaneOptions(const Settings& settings) {
 
 // In the order of their making; torn down in reverse, and by Stop() in the order it says.
 struct Server::Impl {
-  explicit Impl(const Settings& from, std::unique_ptr<Store> made)
+  Impl(const Settings& from, std::unique_ptr<SpillDatabase> opened, std::unique_ptr<Store> made)
       : settings(from),
+        spill(std::move(opened)),
         store(std::move(made)),
         models(*store),
         counters(settings.data_threads),
         lifecycle([this] { OnDraining(); }),
         sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
-        sources{*store, sessions, counters, rpcs, lifecycle},
+        sources{*store, spill.get(), sessions, counters, rpcs, lifecycle},
         probe(sources) {}
 
   Status StartDataPlane();
@@ -72,6 +104,7 @@ struct Server::Impl {
   uint64_t OnEnd(const Session& session);
 
   const Settings settings;
+  const std::unique_ptr<SpillDatabase> spill;  // null without a --spill-dir
   const std::unique_ptr<Store> store;
   ModelTable models;
   ProfileTable profiles;
@@ -146,8 +179,9 @@ uint64_t Server::Impl::OnEnd(const Session& session) {
 
 StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
   const Time start = std::chrono::steady_clock::now();
-  PASSBAND_ASSIGN_OR_RETURN(auto store, Store::Create(StoreOptions(settings)));
-  auto impl = std::make_unique<Impl>(settings, std::move(store));
+  PASSBAND_ASSIGN_OR_RETURN(auto spill, OpenSpill(settings));
+  PASSBAND_ASSIGN_OR_RETURN(auto store, Store::Create(StoreOptions(settings, spill.get())));
+  auto impl = std::make_unique<Impl>(settings, std::move(spill), std::move(store));
   impl->endpoints.host = settings.host;
   impl->endpoints.data_port = settings.data_port;
   PASSBAND_RETURN_IF_ERROR(impl->StartDataPlane());
@@ -167,6 +201,7 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
              {"http", HostPort(settings.host, out->endpoints().http_port)},
              {"data_port", settings.data_port},
              {"transports", out->impl_->data_plane->transports()},
+             {"spill", settings.spill_dir.empty() ? "off" : settings.spill_dir},
              {"ram", FormatBytes(static_cast<double>(arena.bytes()))},
              {"huge_pages", FormatBytes(static_cast<double>(arena.huge_page_bytes()))},
              {"took_s", Seconds(std::chrono::steady_clock::now() - start)}});

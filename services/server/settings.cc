@@ -19,9 +19,11 @@ constexpr char kAbout[] =
     "keep it on a network that only workers reach. Open http://HOST:9461/ for a status page.\n\n"
     "Every setting is a flag, an environment variable or a line of the --config file; the\n"
     "first of these that is given wins.";
+constexpr uint64_t kMinSpill = 64 * kMiB;
 constexpr char kExamples[] =
     "Examples:\n"
     "  passband-server --ram 64GiB\n"
+    "  passband-server --ram 64GiB --spill-dir /nvme/passband --spill-limit 1500GiB\n"
     "  passband-server --host 0.0.0.0 --net-devices eth0 --ram 200GiB --data-threads 2\n"
     "  PASSBAND_RAM=8GiB passband-server --config /etc/passband/server.yaml";
 
@@ -30,6 +32,7 @@ struct Texts {
   std::string host, control_port, data_port, http_port, net_devices, transports;
   std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
+  std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
 };
 
 struct Choice {
@@ -44,6 +47,7 @@ struct Choice {
 
 constexpr char kNetwork[] = "Network";
 constexpr char kMemory[] = "Memory";
+constexpr char kSpill[] = "More than RAM";
 constexpr char kLimits[] = "Limits";
 constexpr char kRunning[] = "Running";
 
@@ -70,6 +74,20 @@ const Choice kChoices[] = {
      "Use huge pages where the kernel has them: about 30 % faster fetches. On by default"},
     {"--lock-memory", "PASSBAND_LOCK_MEMORY", &Texts::lock_memory, "false", "BOOL", kMemory,
      "Never swap it (mlock); needs a locked-memory limit above --ram. Off by default"},
+    {"--spill-dir", "PASSBAND_SPILL_DIR", &Texts::spill_dir, "", "PATH", kSpill,
+     "An existing directory of its own, on a fast disk, for what RAM has no room for. "
+     "Default: RAM is all there is"},
+    {"--spill-limit", "PASSBAND_SPILL_LIMIT", &Texts::spill_limit, "64GiB", "SIZE", kSpill,
+     "Keep no more than this on the disk"},
+    {"--spill-full", "PASSBAND_SPILL_FULL", &Texts::spill_full, "drop-oldest", "POLICY", kSpill,
+     "When that is reached: drop-oldest forgets what was written first, whoever needs it; "
+     "reject refuses new rows once RAM is full, too"},
+    {"--spill-rate", "PASSBAND_SPILL_RATE", &Texts::spill_rate, "0", "SIZE", kSpill,
+     "Write no more than this a second. 0: as fast as the disk"},
+    {"--low-watermark", "PASSBAND_LOW_WATERMARK", &Texts::low_watermark, "80%", "PERCENT", kSpill,
+     "Above this part of --ram, write to the disk what has no copy there"},
+    {"--high-watermark", "PASSBAND_HIGH_WATERMARK", &Texts::high_watermark, "95%", "PERCENT",
+     kSpill, "Above this part of --ram, drop from RAM what has one, coldest first"},
     {"--data-threads", "PASSBAND_DATA_THREADS", &Texts::data_threads, "1", "COUNT", kLimits,
      "Threads that serve rows; each is good for about 8 GB/s and takes one core when busy"},
     {"--lease", "PASSBAND_LEASE", &Texts::lease, "30s", "TIME", kLimits,
@@ -148,6 +166,18 @@ class Faults {
     }
   }
 
+  void Percent(const char* flag, const std::string& text, double& out) {
+    uint64_t percent = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, percent);
+    const bool whole = stop == end || (stop + 1 == end && *stop == '%');
+    if (error != std::errc() || !whole || percent < 1 || percent > 100) {
+      Add("{} '{}': give a whole percentage from 1% to 100%", flag, text);
+      return;
+    }
+    out = static_cast<double>(percent) / 100;
+  }
+
   void Boolean(const char* flag, const std::string& text, bool& out) {
     if (text == "true" || text == "on" || text == "yes" || text == "1" || text.empty()) {
       out = true;
@@ -178,6 +208,21 @@ class Faults {
  private:
   std::string text_;
 };
+
+void CheckSpill(const Texts& texts, Settings& out, Faults& faults) {
+  out.spill_dir = texts.spill_dir;
+  std::string policy;
+  faults.Bytes("--spill-limit", texts.spill_limit, kMinSpill, out.spill_limit_bytes);
+  faults.Bytes("--spill-rate", texts.spill_rate, 0, out.spill_rate);
+  faults.OneOf("--spill-full", texts.spill_full, {"drop-oldest", "reject"}, policy);
+  out.spill_full = policy == "reject" ? FullTierPolicy::kReject : FullTierPolicy::kDropOldest;
+  faults.Percent("--low-watermark", texts.low_watermark, out.low_watermark);
+  faults.Percent("--high-watermark", texts.high_watermark, out.high_watermark);
+  if (out.low_watermark > out.high_watermark) {
+    faults.Add("--low-watermark {}: above --high-watermark {}; give it less", texts.low_watermark,
+               texts.high_watermark);
+  }
+}
 
 void CheckPorts(const Settings& settings, Faults& faults) {
   const uint32_t last = settings.data_port + settings.data_threads - 1u;
@@ -234,6 +279,7 @@ StatusOr<Settings> Check(const Texts& texts) {
   faults.OneOf("--log-level", texts.log_level, {"debug", "info", "warn", "error", "off"},
                out.log_level);
   faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);
+  CheckSpill(texts, out, faults);
   CheckPorts(out, faults);
   PASSBAND_RETURN_IF_ERROR(faults.status());
   return out;

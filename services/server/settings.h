@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "kvstore/types.h"
 
 namespace passband::server {
 
@@ -33,6 +34,14 @@ struct Settings {
   uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread
   bool huge_pages = true;
   bool lock_memory = false;
+
+  std::string spill_dir;  // empty: RAM is all there is
+  uint64_t spill_limit_bytes = uint64_t{64} << 30;
+  FullTierPolicy spill_full = FullTierPolicy::kDropOldest;
+  uint64_t spill_rate = 0;  // bytes a second; 0: as fast as the device
+  // Of ram_bytes: above `low` blocks are written behind, above `high` they leave RAM.
+  double low_watermark = 0.80;
+  double high_watermark = 0.95;
 
   uint32_t data_threads = 1;
   std::chrono::nanoseconds lease = std::chrono::seconds(30);

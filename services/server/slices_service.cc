@@ -6,14 +6,25 @@ namespace passband::server {
 
 void SlicesService::Serve(Request request, const transport::SlicesHeader& slices) {
   PinnedRows rows;
-  auto profile = Resolve(request.tenant(), slices, rows);
+  MissingBlocks missing;
+  const auto profile = Resolve(request.tenant(), slices, rows, missing);
   if (!profile.ok()) return request.Fail(profile.status());
-  queue_.Push(std::make_unique<EncodeJob>(std::move(request), std::move(rows), *std::move(profile),
-                                          slices.layer, slices.count));
+  const auto serve = [this, profile = *profile, slices](Request found, PinnedRows its_rows) {
+    queue_.Push(std::make_unique<EncodeJob>(std::move(found), std::move(its_rows), profile,
+                                            slices.layer, slices.count));
+  };
+  if (missing.empty()) return serve(std::move(request), std::move(rows));
+  restores_.Push(
+      std::move(request), missing,
+      [this, slices](const Request& waiting, PinnedRows& out, MissingBlocks& more) {
+        return Resolve(waiting.tenant(), slices, out, more).status();
+      },
+      serve);
 }
 
 StatusOr<std::shared_ptr<const Profile>> SlicesService::Resolve(
-    const std::string& tenant, const transport::SlicesHeader& slices, PinnedRows& rows) {
+    const std::string& tenant, const transport::SlicesHeader& slices, PinnedRows& rows,
+    MissingBlocks& missing) {
   const SequenceId id{slices.sequence};
   std::shared_ptr<const Profile> profile = profiles_.Find(slices.profile);
   if (profile == nullptr) {
@@ -21,8 +32,8 @@ StatusOr<std::shared_ptr<const Profile>> SlicesService::Resolve(
   }
   PASSBAND_RETURN_IF_ERROR(CheckModel(tenant, id, *profile));
   PASSBAND_RETURN_IF_ERROR(CheckSize(slices, *profile));
-  PASSBAND_RETURN_IF_ERROR(
-      store_.ResolveRange(tenant, id, slices.layer, slices.first_token, slices.count, rows));
+  PASSBAND_RETURN_IF_ERROR(store_.ResolveRange(tenant, id, slices.layer, slices.first_token,
+                                               slices.count, rows, missing));
   return profile;
 }
 

@@ -14,27 +14,29 @@
 #include "services/server/data_limits.h"
 #include "services/server/profile_table.h"
 #include "services/server/reply_queue.h"
+#include "services/server/restore_queue.h"
 
 namespace passband::server {
 
 class SlicesService {
  public:
   SlicesService(Store& store, const ProfileTable& profiles, ReplyQueue& queue,
-                const DataLimits& limits)
-      : store_(store), profiles_(profiles), queue_(queue), limits_(limits) {}
+                RestoreQueue& restores, const DataLimits& limits)
+      : store_(store), profiles_(profiles), queue_(queue), restores_(restores), limits_(limits) {}
 
   void Serve(Request request, const transport::SlicesHeader& slices);
 
  private:
   StatusOr<std::shared_ptr<const Profile>> Resolve(const std::string& tenant,
                                                    const transport::SlicesHeader& slices,
-                                                   PinnedRows& rows);
+                                                   PinnedRows& rows, MissingBlocks& missing);
   Status CheckModel(const std::string& tenant, SequenceId id, const Profile& profile) const;
   Status CheckSize(const transport::SlicesHeader& slices, const Profile& profile) const;
 
   Store& store_;
   const ProfileTable& profiles_;
   ReplyQueue& queue_;
+  RestoreQueue& restores_;
   const DataLimits limits_;
 };
 

@@ -97,6 +97,27 @@ TEST(SettingsTest, BadSizesNameAnExample) {
   }
 }
 
+TEST(SettingsTest, SpillIsReadAndItsFaultsAreToldTogether) {
+  const auto settings = Load({"--spill-dir=/d", "--spill-limit=1GiB", "--spill-full=reject",
+                              "--spill-rate=100MB", "--low-watermark=50%", "--high-watermark=70"});
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->spill_dir, "/d");
+  EXPECT_EQ(settings->spill_limit_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(settings->spill_full, FullTierPolicy::kReject);
+  EXPECT_EQ(settings->spill_rate, 100'000'000u);
+  EXPECT_DOUBLE_EQ(settings->low_watermark, 0.5);
+  EXPECT_DOUBLE_EQ(settings->high_watermark, 0.7);
+  const std::string faults =
+      Faults({"--spill-limit=1KiB", "--spill-full=maybe", "--spill-rate=fast", "--low-watermark=0%",
+              "--high-watermark=101%"});
+  for (const char* part : {"--spill-limit", "drop-oldest, reject", "--spill-rate",
+                           "--low-watermark '0%'", "--high-watermark '101%'"}) {
+    EXPECT_THAT(faults, HasSubstr(part));
+  }
+  EXPECT_THAT(Faults({"--low-watermark=90%", "--high-watermark=80%"}),
+              HasSubstr("above --high-watermark"));
+}
+
 TEST(SettingsTest, PortsThatCollideAreRefused) {
   EXPECT_THAT(Faults({"--data-threads=4", "--data-port=50058"}), HasSubstr("--control-port"));
   EXPECT_THAT(Faults({"--http-port=50061"}), HasSubstr("--http-port"));
