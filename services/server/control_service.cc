@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "services/grpc_status.h"
 #include "services/server/control_messages.h"
+#include "services/server/peer_identity.h"
 
 namespace passband::server {
 namespace {
@@ -59,8 +60,15 @@ grpc::ServerUnaryReactor* ControlService::AnswerSession(Context* context, Rpc rp
     PASSBAND_ASSIGN_OR_RETURN(const std::shared_ptr<const Session> session,
                               parts_.sessions.Authenticate(Metadata(*context, "passband-session"),
                                                            Metadata(*context, "passband-token")));
+    PASSBAND_RETURN_IF_ERROR(CheckCertificate(*session, *context->auth_context()));
     return body(*session);
   });
+}
+
+template <typename Response>
+void ControlService::AddCapabilities(Response& response) const {
+  for (const v1::Capability capability : kCapabilities) response.add_capabilities(capability);
+  if (parts_.data_grpc) response.add_capabilities(v1::CAPABILITY_DATA_GRPC);
 }
 
 Status ControlService::CheckAdmitting() const {
@@ -87,19 +95,23 @@ grpc::ServerUnaryReactor* ControlService::Connect(Context* context,
                    "protocol version {} is not spoken here, {} is; the server is version {}",
                    request->protocol_version(), kProtocolVersion, kVersion);
     }
+    PASSBAND_ASSIGN_OR_RETURN(const PeerIdentity peer, IdentifyPeer(*context->auth_context()));
+    PASSBAND_ASSIGN_OR_RETURN(const std::string tenant, TenantOf(peer, request->tenant()));
     PASSBAND_ASSIGN_OR_RETURN(const auto session,
-                              parts_.sessions.Open(request->tenant(), request->client()));
-    const DataLimits& limits = parts_.data_plane.limits();
+                              parts_.sessions.Open(tenant, request->client(), peer.certificate));
     response->set_protocol_version(kProtocolVersion);
-    for (const v1::Capability capability : kCapabilities) response->add_capabilities(capability);
+    AddCapabilities(*response);
     response->set_session(session->id());
     response->set_secret(AsString(session->secret()));
     response->set_token(session->token());
     response->set_epoch(session->epoch());
-    response->set_data_address(AsString(parts_.data_plane.address(session->data_thread())));
+    if (parts_.ucx != nullptr) {
+      response->set_data_address(AsString(parts_.ucx->address(session->data_thread())));
+    }
     response->set_lease_ms(Milliseconds(parts_.sessions.lease()));
-    response->set_max_reply_bytes(limits.max_reply_bytes);
-    response->set_max_outstanding(limits.max_outstanding);
+    response->set_max_reply_bytes(parts_.limits.max_reply_bytes);
+    response->set_max_outstanding(parts_.limits.max_outstanding);
+    response->set_max_rows(parts_.limits.max_rows);
     response->set_block_tokens(kBlockTokens);
     response->set_server_version(kVersion);
     log::Info("session_opened", {{"session", fmt::format("{:016x}", session->id())},
@@ -286,7 +298,7 @@ grpc::ServerUnaryReactor* ControlService::Info(Context* context, const v1::InfoR
     const StoreStats stats = parts_.store.Stats();
     response->set_version(kVersion);
     response->set_protocol_version(kProtocolVersion);
-    for (const v1::Capability capability : kCapabilities) response->add_capabilities(capability);
+    AddCapabilities(*response);
     response->set_epoch(parts_.sessions.epoch());
     response->set_uptime_seconds(parts_.lifecycle.uptime_seconds());
     response->set_draining(parts_.lifecycle.draining());

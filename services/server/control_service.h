@@ -29,7 +29,9 @@ class ControlService final : public v1::Control::CallbackService {
     SessionTable& sessions;
     ModelTable& models;
     ProfileTable& profiles;
-    DataPlane& data_plane;
+    const DataPlane* ucx;  // null: rows do not travel over it
+    bool data_grpc;        // they may travel over gRPC
+    DataLimits limits;
     Counters& counters;
     RpcCounters& rpcs;
     Lifecycle& lifecycle;
@@ -82,6 +84,8 @@ class ControlService final : public v1::Control::CallbackService {
   template <typename Body>
   Reactor* AnswerSession(Context* context, Rpc rpc, const Body& body);
 
+  template <typename Response>
+  void AddCapabilities(Response& response) const;
   Status CheckAdmitting() const;
   // A session that ended while it was given `id` must not keep it.
   Status KeepUnlessEnded(const Session& session, SequenceId id) const;

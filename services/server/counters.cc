@@ -23,7 +23,8 @@ const char* Name(Method method) {
 }
 
 const char* Name(Transport transport) {
-  static constexpr const char* kNames[kTransports] = {"shm", "tcp", "rdma", "self", "unknown"};
+  static constexpr const char* kNames[kTransports] = {"shm",  "tcp",      "rdma",   "self",
+                                                      "grpc", "grpc+tls", "unknown"};
   return kNames[Index(transport)];
 }
 
@@ -36,8 +37,8 @@ Transport TransportOf(const std::string& name) {
 
 const char* Name(TransportError error) {
   static constexpr const char* kNames[kTransportErrors] = {
-      "malformed",      "unknown_session", "wrong_mac", "stale_epoch",
-      "connect_failed", "connection_lost", "stuck_peer"};
+      "malformed",      "unknown_session", "wrong_mac",  "stale_epoch",
+      "connect_failed", "connection_lost", "stuck_peer", "wrong_certificate"};
   return kNames[Index(error)];
 }
 

@@ -45,8 +45,8 @@ enum class Method : uint8_t { kFetch, kAppend, kSlices, kRead };
 inline constexpr size_t kMethods = 4;
 const char* Name(Method method);
 
-enum class Transport : uint8_t { kShm, kTcp, kRdma, kSelf, kUnknown };
-inline constexpr size_t kTransports = 5;
+enum class Transport : uint8_t { kShm, kTcp, kRdma, kSelf, kGrpc, kGrpcTls, kUnknown };
+inline constexpr size_t kTransports = 7;
 const char* Name(Transport transport);
 // By the name that the transport layer uses.
 Transport TransportOf(const std::string& name);
@@ -59,9 +59,10 @@ enum class TransportError : uint8_t {
   kStaleEpoch,  // of another start of the server
   kConnectFailed,
   kConnectionLost,
-  kStuckPeer,  // does not take its replies
+  kStuckPeer,         // does not take its replies
+  kWrongCertificate,  // not the one that opened the session
 };
-inline constexpr size_t kTransportErrors = 7;
+inline constexpr size_t kTransportErrors = 8;
 const char* Name(TransportError error);
 
 inline constexpr size_t kResults = 17;  // the status codes

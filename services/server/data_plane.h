@@ -1,4 +1,4 @@
-// DataPlane: the data threads, and what they share: the UCX context and the registered arena.
+// DataPlane: the data plane over UCX: its threads, and what they share: the UCX context and the registered arena.
 //
 // Threads    safe after Start; Start and Stop on one thread.
 // Ownership  owns its threads; store, tables and counters must outlive it.

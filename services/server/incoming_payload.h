@@ -24,7 +24,7 @@ class IncomingPayload {
   // Whether it waits at the sender.
   virtual bool waits() const = 0;
   // The whole of it; empty while it waits.
-  virtual std::span<const std::byte> data() const = 0;
+  virtual std::span<const std::byte> data() = 0;
   // Moves it to the front of `into`, which must hold bytes().
   virtual void Receive(std::span<std::byte> into, const transport::UcxMemory* memory,
                        transport::Done done) = 0;
@@ -39,7 +39,7 @@ class UcxPayload final : public IncomingPayload {
 
   size_t bytes() const override { return message_.payload_bytes(); }
   bool waits() const override { return message_.is_rendezvous(); }
-  std::span<const std::byte> data() const override { return message_.data(); }
+  std::span<const std::byte> data() override { return message_.data(); }
   void Receive(std::span<std::byte> into, const transport::UcxMemory* memory,
                transport::Done done) override {
     message_.Receive(into, memory, std::move(done));

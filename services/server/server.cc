@@ -13,9 +13,10 @@
 #include "base/version.h"
 #include "kvstore/spill_database.h"
 #include "services/server/control_service.h"
-#include "services/server/data_plane.h"
+#include "services/server/data_planes.h"
 #include "services/server/http_service.h"
 #include "services/server/probe.h"
+#include "services/server/server_credentials.h"
 #include "services/server/status_page.h"
 
 namespace passband::server {
@@ -69,19 +70,6 @@ SessionTable::Options SessionOptions(const Settings& settings) {
           .data_threads = settings.data_threads};
 }
 
-DataPlane::Options DataPlaneOptions(const Settings& settings) {
-  DataPlane::Options out{.threads = settings.data_threads,
-                         .staging_bytes = settings.staging_bytes,
-                         .huge_pages = settings.huge_pages};
-  out.ucx.tls = settings.transports;
-  out.ucx.net_devices = settings.net_devices;
-  if (settings.data_port != 0) {
-    out.ucx.tcp_port_range =
-        fmt::format("{}-{}", settings.data_port, settings.data_port + settings.data_threads - 1);
-  }
-  return out;
-}
-
 }  // namespace
 
 // In the order of their making; torn down in reverse, and by Stop() in the order it says.
@@ -91,13 +79,13 @@ struct Server::Impl {
         spill(std::move(opened)),
         store(std::move(made)),
         models(*store),
-        counters(settings.data_threads),
+        counters(DataPlanes::Threads(settings)),
         lifecycle([this] { OnDraining(); }),
         sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
         sources{*store, spill.get(), sessions, counters, rpcs, lifecycle},
         probe(sources) {}
 
-  Status StartDataPlane();
+  Status StartDataPlanes();
   Status StartControl();
   Status StartHttp();
   void OnDraining();
@@ -112,7 +100,7 @@ struct Server::Impl {
   RpcCounters rpcs;
   Lifecycle lifecycle;
   SessionTable sessions;
-  std::unique_ptr<DataPlane> data_plane;
+  std::unique_ptr<DataPlanes> data_planes;
   std::unique_ptr<ControlService> control;
   std::unique_ptr<grpc::Server> grpc;
   const Probe::Sources sources;
@@ -121,22 +109,24 @@ struct Server::Impl {
   Endpoints endpoints;
 };
 
-Status Server::Impl::StartDataPlane() {
-  PASSBAND_ASSIGN_OR_RETURN(data_plane, DataPlane::Start(DataPlaneOptions(settings), *store,
-                                                         sessions, profiles, counters));
+Status Server::Impl::StartDataPlanes() {
+  PASSBAND_ASSIGN_OR_RETURN(data_planes,
+                            DataPlanes::Start(settings, *store, sessions, profiles, counters));
   return OkStatus();
 }
 
 Status Server::Impl::StartControl() {
   control = std::make_unique<ControlService>(
-      ControlService::Parts{*store, sessions, models, profiles, *data_plane, counters, rpcs,
+      ControlService::Parts{*store, sessions, models, profiles, data_planes->ucx(),
+                            data_planes->grpc() != nullptr, data_planes->limits(), counters, rpcs,
                             lifecycle, HostPort(endpoints.host, endpoints.http_port)});
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(HostPort(settings.host, settings.control_port),
-                           grpc::InsecureServerCredentials(), &port);
+                           MakeServerCredentials(settings.tls), &port);
   builder.RegisterService(control.get());
+  if (data_planes->grpc() != nullptr) builder.RegisterService(&data_planes->grpc()->service());
   builder.SetMaxReceiveMessageSize(kMaxCallBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("control").Resize(kCallMemoryBytes));
   // Otherwise a second server could take half of the first one's workers.
@@ -173,7 +163,7 @@ void Server::Impl::OnDraining() {
 }
 
 uint64_t Server::Impl::OnEnd(const Session& session) {
-  data_plane->CloseSession(session);
+  data_planes->CloseSession(session);
   return store->CloseOwned(session.owner());
 }
 
@@ -184,7 +174,7 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
   auto impl = std::make_unique<Impl>(settings, std::move(spill), std::move(store));
   impl->endpoints.host = settings.host;
   impl->endpoints.data_port = settings.data_port;
-  PASSBAND_RETURN_IF_ERROR(impl->StartDataPlane());
+  PASSBAND_RETURN_IF_ERROR(impl->StartDataPlanes());
   // Before gRPC, which tells its address; until then /readyz says no.
   PASSBAND_RETURN_IF_ERROR(impl->StartHttp());
   std::unique_ptr<Server> out(new Server(std::move(impl)));
@@ -200,8 +190,11 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
              {"control", HostPort(settings.host, out->endpoints().control_port)},
              {"http", HostPort(settings.host, out->endpoints().http_port)},
              {"data_port", settings.data_port},
-             {"transports", out->impl_->data_plane->transports()},
              {"spill", settings.spill_dir.empty() ? "off" : settings.spill_dir},
+             {"transports", out->impl_->data_planes->names()},
+             {"tls", settings.tls.empty()      ? "off"
+                     : settings.tls.ca.empty() ? "server"
+                                               : "mutual"},
              {"ram", FormatBytes(static_cast<double>(arena.bytes()))},
              {"huge_pages", FormatBytes(static_cast<double>(arena.huge_page_bytes()))},
              {"took_s", Seconds(std::chrono::steady_clock::now() - start)}});
@@ -213,10 +206,10 @@ Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() { Stop(); }
 
 void Server::Stop() {
-  if (impl_->data_plane == nullptr) return;
+  if (impl_->data_planes == nullptr) return;
   const auto timeout = impl_->settings.stop_timeout;
   impl_->lifecycle.BeginDraining();
-  const bool drained = impl_->data_plane->Drain(std::chrono::steady_clock::now() + timeout);
+  const bool drained = impl_->data_planes->Drain(std::chrono::steady_clock::now() + timeout);
   if (!drained) log::Warn("requests_abandoned", {{"after", FormatSeconds(Seconds(timeout))}});
   if (impl_->grpc != nullptr) {
     impl_->grpc->Shutdown(std::chrono::system_clock::now() + timeout);
@@ -224,7 +217,7 @@ void Server::Stop() {
   }
   impl_->sessions.StopReaper();
   impl_->sessions.EndAll(EndReason::kShutdown);
-  impl_->data_plane.reset();
+  impl_->data_planes.reset();
   impl_->http.reset();
   log::Info("server_stopped", {{"uptime_s", impl_->lifecycle.uptime_seconds()}});
 }

@@ -29,8 +29,9 @@ class Session {
     std::string token;   // of control calls: 32 hexadecimal digits
     uint64_t epoch = 0;  // of this start of the server
     std::string tenant;
-    std::string client;      // for people
-    size_t data_thread = 0;  // the one that serves it
+    std::string client;       // for people
+    std::string certificate;  // of the TLS client that opened it: its SHA-256, or empty
+    size_t data_thread = 0;   // the one that serves it
   };
 
   Session(Identity identity, Duration lease, Time now)
@@ -45,6 +46,7 @@ class Session {
   uint64_t epoch() const { return identity_.epoch; }
   const std::string& tenant() const { return identity_.tenant; }
   const std::string& client() const { return identity_.client; }
+  const std::string& certificate() const { return identity_.certificate; }
   size_t data_thread() const { return identity_.data_thread; }
 
   // It was used: the lease starts anew.

@@ -14,13 +14,6 @@ namespace {
 constexpr std::chrono::milliseconds kReapInterval{100};
 constexpr size_t kMaxClientName = 128;
 
-bool IsTenantName(const std::string& name) {
-  return name.size() <= kMaxTenantName &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
-         });
-}
-
 // What clients say of themselves goes to the log: one line, of bounded length.
 std::string Printable(std::string text) {
   text.resize(std::min(text.size(), kMaxClientName));
@@ -62,6 +55,13 @@ Status NoSession() {
 
 }  // namespace
 
+bool IsTenantName(const std::string& name) {
+  return name.size() <= kMaxTenantName &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
+         });
+}
+
 const char* Name(EndReason reason) {
   switch (reason) {
     case EndReason::kDisconnected:
@@ -85,7 +85,8 @@ SessionTable::SessionTable(const Options& options, OnEnd on_end)
 SessionTable::~SessionTable() = default;
 
 StatusOr<std::shared_ptr<Session>> SessionTable::Open(const std::string& tenant,
-                                                      const std::string& client) {
+                                                      const std::string& client,
+                                                      const std::string& certificate) {
   if (!IsTenantName(tenant)) {
     return Error(StatusCode::kInvalidArgument,
                  "tenant names have at most {} letters, digits, '.', '_' and '-'", kMaxTenantName);
@@ -93,7 +94,8 @@ StatusOr<std::shared_ptr<Session>> SessionTable::Open(const std::string& tenant,
   Session::Identity identity{.token = NewToken(),
                              .epoch = epoch_,
                              .tenant = tenant.empty() ? kDefaultTenant : tenant,
-                             .client = Printable(client)};
+                             .client = Printable(client),
+                             .certificate = certificate};
   RandomBytes(identity.secret);
   const MutexLock lock(mutex_);
   if (sessions_.size() >= options_.max_sessions) {

@@ -33,6 +33,8 @@ const char* Name(EndReason reason);
 
 inline constexpr size_t kMaxTenantName = 64;
 inline constexpr char kDefaultTenant[] = "default";
+// Letters, digits, '.', '_', '-'; empty counts as one.
+bool IsTenantName(const std::string& name);
 
 class SessionTable {
  public:
@@ -51,8 +53,9 @@ class SessionTable {
   SessionTable(const SessionTable&) = delete;
   SessionTable& operator=(const SessionTable&) = delete;
 
-  // `tenant`: letters, digits, '.', '_', '-'; empty is "default". Data threads take turns.
-  StatusOr<std::shared_ptr<Session>> Open(const std::string& tenant, const std::string& client);
+  // `tenant`: empty is "default". `certificate`: session.h. Data threads take turns.
+  StatusOr<std::shared_ptr<Session>> Open(const std::string& tenant, const std::string& client,
+                                          const std::string& certificate = "");
 
   // Null when there is none.
   std::shared_ptr<Session> Find(uint64_t id) const;

@@ -16,7 +16,8 @@ constexpr char kAbout[] =
     "inference workers.\n\n"
     "Workers find it at the control port (gRPC); rows then travel over the data port (UCX:\n"
     "shared memory on one host, TCP or RDMA between hosts). The data port has no encryption:\n"
-    "keep it on a network that only workers reach. Open http://HOST:9461/ for a status page.\n\n"
+    "keep it on a network that only workers reach, or serve rows over gRPC with TLS\n"
+    "(--data-plane grpc). Open http://HOST:9461/ for a status page.\n\n"
     "Every setting is a flag, an environment variable or a line of the --config file; the\n"
     "first of these that is given wins.";
 constexpr uint64_t kMinSpill = 64 * kMiB;
@@ -25,6 +26,8 @@ constexpr char kExamples[] =
     "  passband-server --ram 64GiB\n"
     "  passband-server --ram 64GiB --spill-dir /nvme/passband --spill-limit 1500GiB\n"
     "  passband-server --host 0.0.0.0 --net-devices eth0 --ram 200GiB --data-threads 2\n"
+    "  passband-server --host 0.0.0.0 --data-plane grpc --tls-cert server.crt --tls-key server.key"
+    " --tls-client-ca tenants.crt\n"
     "  PASSBAND_RAM=8GiB passband-server --config /etc/passband/server.yaml";
 
 // Everything as written, so that all faults can be told at once.
@@ -33,6 +36,7 @@ struct Texts {
   std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
   std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
+  std::string data_plane, tls_cert, tls_key, tls_client_ca;
 };
 
 struct Choice {
@@ -46,6 +50,7 @@ struct Choice {
 };
 
 constexpr char kNetwork[] = "Network";
+constexpr char kSecurity[] = "Security";
 constexpr char kMemory[] = "Memory";
 constexpr char kSpill[] = "More than RAM";
 constexpr char kLimits[] = "Limits";
@@ -66,6 +71,15 @@ const Choice kChoices[] = {
      "when --host is a loopback address"},
     {"--transports", "PASSBAND_TRANSPORTS", &Texts::transports, "auto", "LIST", kNetwork,
      "UCX transports. auto: shared memory, TCP, and RDMA where there is a device"},
+    {"--data-plane", "PASSBAND_DATA_PLANE", &Texts::data_plane, "ucx", "NAME", kNetwork,
+     "How rows travel: ucx, grpc (over the control port; slower, and as safe as its TLS), or both"},
+    {"--tls-cert", "PASSBAND_TLS_CERT", &Texts::tls_cert, "", "FILE", kSecurity,
+     "Certificate (PEM) of the gRPC port, control and data. Read again when it changes"},
+    {"--tls-key", "PASSBAND_TLS_KEY", &Texts::tls_key, "", "FILE", kSecurity,
+     "Its private key (PEM), without a passphrase"},
+    {"--tls-client-ca", "PASSBAND_TLS_CLIENT_CA", &Texts::tls_client_ca, "", "FILE", kSecurity,
+     "Demand client certificates, signed by this authority (PEM); the certificate names the "
+     "tenant: URI:spiffe://DOMAIN/tenant/NAME, or NAME as its common name"},
     {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
      "RAM for keys and values, taken whole at start. One token of Llama-3.1-8B is 128 KiB"},
     {"--staging", "PASSBAND_STAGING", &Texts::staging, "64MiB", "SIZE", kMemory,
@@ -224,6 +238,19 @@ void CheckSpill(const Texts& texts, Settings& out, Faults& faults) {
   }
 }
 
+void CheckSecurity(const Texts& texts, Settings& out, Faults& faults) {
+  std::string plane;
+  faults.OneOf("--data-plane", texts.data_plane, {"ucx", "grpc", "both"}, plane);
+  out.data_ucx = plane != "grpc";
+  out.data_grpc = plane == "grpc" || plane == "both";
+  out.tls = {.ca = texts.tls_client_ca, .certificate = texts.tls_cert, .key = texts.tls_key};
+  if (!out.tls.ca.empty() && out.tls.certificate.empty()) {
+    faults.Add("--tls-client-ca: needs --tls-cert and --tls-key with it");
+  }
+  const auto loaded = LoadTlsFiles(out.tls, {.ca = "--tls-client-ca"});
+  if (!loaded.ok()) faults.Add("{}", Message(loaded.status()));
+}
+
 void CheckPorts(const Settings& settings, Faults& faults) {
   const uint32_t last = settings.data_port + settings.data_threads - 1u;
   if (settings.data_port != 0 && last > 65535) {
@@ -280,6 +307,7 @@ StatusOr<Settings> Check(const Texts& texts) {
                out.log_level);
   faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);
   CheckSpill(texts, out, faults);
+  CheckSecurity(texts, out, faults);
   CheckPorts(out, faults);
   PASSBAND_RETURN_IF_ERROR(faults.status());
   return out;

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "base/tls_files.h"
 #include "kvstore/types.h"
 
 namespace passband::server {
@@ -29,6 +30,9 @@ struct Settings {
   uint16_t http_port = kDefaultHttpPort;
   std::string net_devices = "lo";  // UCX's names, comma-separated; empty: all
   std::string transports = "auto";
+  bool data_ucx = true;  // how rows travel: one of the two at least
+  bool data_grpc = false;
+  TlsFiles tls;  // of the gRPC port; `ca` signs clients
 
   uint64_t ram_bytes = uint64_t{4} << 30;
   uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread

@@ -35,7 +35,18 @@ void ServiceFlags::AddTo(CLI::App& app) {
         return bytes.ok() ? std::string() : Message(bytes.status());
       })
       ->capture_default_str();
-  app.add_option("--tenant", tenant, "Whose sequences these are")->capture_default_str();
+  app.add_option("--tenant", tenant,
+                 "Whose sequences these are. Default: whom the certificate names, or default");
+  app.add_option(
+         "--data-plane", data_plane,
+         "How rows travel: ucx, grpc, or auto: ucx, unless the server has none or TLS is on")
+      ->check(CLI::IsMember({"auto", "ucx", "grpc"}))
+      ->capture_default_str();
+  app.add_option("--tls-ca", tls.ca, "Encrypt; the server's certificate is signed by this (PEM)");
+  app.add_option("--tls-cert", tls.certificate, "Client certificate (PEM); it names the tenant");
+  app.add_option("--tls-key", tls.key, "Its private key (PEM)");
+  app.add_option("--tls-server-name", tls_server_name,
+                 "What the server's certificate calls it, if not the host in --server");
 }
 
 void SelectFlags::AddTo(CLI::App& app) {
@@ -54,12 +65,15 @@ StatusOr<std::unique_ptr<LlamaModel>> LoadModel(const ModelFlags& flags) {
 StatusOr<std::unique_ptr<KvService>> OpenService(const ServiceFlags& flags) {
   if (flags.server.empty()) {
     PASSBAND_ASSIGN_OR_RETURN(const uint64_t ram, ParseBytes(flags.embedded));
-    return EmbeddedService::Create(ram, flags.tenant);
+    return EmbeddedService::Create(ram, flags.tenant.empty() ? "default" : flags.tenant);
   }
   RemoteOptions options;
   options.control_address = flags.server;
   options.tenant = flags.tenant;
   options.client = "passband-worker";
+  options.data_plane = flags.data_plane;
+  options.tls = flags.tls;
+  options.tls_server_name = flags.tls_server_name;
   return RemoteService::Connect(options);
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/tls_files.h"
 #include "llama/model.h"
 #include "profile/profile.h"
 #include "sdk/kv_service.h"
@@ -28,7 +29,10 @@ struct ModelFlags {
 struct ServiceFlags {
   std::string server;             // host:port; empty: embedded
   std::string embedded = "1GiB";  // RAM of a store in this process
-  std::string tenant = "default";
+  std::string tenant;             // empty: the certificate's, or "default"
+  std::string data_plane = "auto";
+  TlsFiles tls;
+  std::string tls_server_name;
 
   void AddTo(CLI::App& app);
 };

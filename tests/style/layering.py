@@ -13,6 +13,7 @@ MAY_INCLUDE = {
     "profile": {"base", "kernels"},
     "kvstore": {"base"},
     "transport": {"base"},
+    "proto": set(),
     "llama": {"base", "kernels"},
     "sdk": {"base", "proto", "transport", "kernels", "profile"},
     "sdk/embedded": {"base", "kernels", "profile", "kvstore", "sdk"},
