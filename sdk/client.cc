@@ -101,6 +101,9 @@ Result<Client> Client::Connect(const ConnectOptions& options) {
   remote.data_timeout = options.data_timeout;
   remote.transports = options.transports;
   remote.net_devices = options.net_devices;
+  remote.data_plane = options.data_plane;
+  remote.tls = {options.tls_ca, options.tls_certificate, options.tls_key};
+  remote.tls_server_name = options.tls_server_name;
   auto service = RemoteService::Connect(remote);
   if (!service.ok()) return client::ToPublic(service.status());
   return Client(std::make_unique<Impl>(Impl{*std::move(service)}));

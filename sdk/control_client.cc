@@ -17,33 +17,7 @@ namespace {
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr uint32_t kProtocolVersion = 1;
-constexpr char kRetryAfterMetadata[] = "passband-retry-after-ms";
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
-  // Sessions of one process are apart, so that one's trouble is not another's.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
-
-Status FromGrpc(const grpc::Status& status, const grpc::ClientContext& context) {
-  if (status.ok()) return OkStatus();
-  Status out(static_cast<StatusCode>(status.error_code()), status.error_message());
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto found = trailers.find(kRetryAfterMetadata);
-  if (found == trailers.end()) return out;
-  const std::string text(found->second.data(), found->second.size());
-  if (text.empty() || text.size() > 9 ||
-      !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    return out;
-  }
-  return WithRetryAfter(out, Milliseconds(std::stoll(text)));
-}
+constexpr int kMaxMessageBytes = 64 << 20;
 
 SequenceStat ToStat(const v1::Sequence& sequence) {
   return {
@@ -82,7 +56,8 @@ Request For(SequenceId sequence) {
 
 struct ControlClient::Impl {
   explicit Impl(Options given)
-      : options(std::move(given)), stub(v1::Control::NewStub(MakeChannel(options.address))) {}
+      : options(std::move(given)),
+        stub(v1::Control::NewStub(MakeGrpcChannel(options.target, kMaxMessageBytes))) {}
 
   const Options options;
   std::unique_ptr<v1::Control::Stub> stub;
@@ -108,17 +83,23 @@ struct ControlClient::Impl {
     if (status.ok()) return status;
     switch (status.code()) {
       case StatusCode::kUnavailable:
-        return Annotate(status, fmt::format("cannot reach passband-server at {}: start it or pass "
-                                            "--server ({})",
-                                            options.address, what));
+        return Annotate(
+            status,
+            fmt::format("cannot reach passband-server at {}: start it or pass --server{} ({})",
+                        options.target.address,
+                        options.target.encrypted()
+                            ? "; if it runs, see that each side's authority (--tls-ca, "
+                              "--tls-client-ca) signed the other's certificate"
+                            : "; if it demands TLS, pass --tls-ca",
+                        what));
       case StatusCode::kUnauthenticated:
         return Annotate(status,
                         fmt::format("passband-server at {} does not know this session: it was "
                                     "restarted, or the session expired; connect again ({})",
-                                    options.address, what));
+                                    options.target.address, what));
       case StatusCode::kDeadlineExceeded:
         return Annotate(status, fmt::format("passband-server at {} did not answer in time ({})",
-                                            options.address, what));
+                                            options.target.address, what));
       default:
         return Annotate(status, what);
     }
@@ -144,7 +125,7 @@ struct ControlClient::Impl {
   }
 };
 
-ControlClient::ControlClient(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+ControlClient::ControlClient(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 
 ControlClient::~ControlClient() {
   std::unique_lock lock(impl_->mutex);
@@ -168,16 +149,22 @@ StatusOr<SessionInfo> ControlClient::Connect() {
   if (response.protocol_version() != kProtocolVersion) {
     return Error(StatusCode::kFailedPrecondition,
                  "passband-server {} at {} speaks protocol {}, this client {}: update one",
-                 response.server_version(), impl_->options.address, response.protocol_version(),
-                 kProtocolVersion);
+                 response.server_version(), impl_->options.target.address,
+                 response.protocol_version(), kProtocolVersion);
   }
-  if (response.secret().size() != out.secret.size() || response.data_address().empty()) {
+  if (response.secret().size() != out.secret.size() || response.max_reply_bytes() == 0 ||
+      response.max_rows() == 0) {
     return Error(StatusCode::kInternal, "passband-server at {} sent a malformed session",
-                 impl_->options.address);
+                 impl_->options.target.address);
   }
   std::memcpy(out.secret.data(), response.secret().data(), out.secret.size());
   const auto* address = reinterpret_cast<const std::byte*>(response.data_address().data());
   out.data_address.assign(address, address + response.data_address().size());
+  out.data_grpc = std::find(response.capabilities().begin(), response.capabilities().end(),
+                            v1::CAPABILITY_DATA_GRPC) != response.capabilities().end();
+  out.max_reply_bytes = response.max_reply_bytes();
+  out.max_rows = response.max_rows();
+  out.max_outstanding = response.max_outstanding();
   out.session = response.session();
   out.epoch = response.epoch();
   out.lease = Milliseconds(response.lease_ms());

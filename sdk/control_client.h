@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/ids.h"
 #include "base/status.h"
+#include "sdk/grpc_channel.h"
 #include "sdk/kv_service.h"
 #include "sdk/row_shape.h"
 
@@ -31,21 +32,26 @@ struct SessionInfo {
   uint64_t session = 0;
   MacKey secret{};
   uint64_t epoch = 0;
-  std::vector<std::byte> data_address;
   std::chrono::milliseconds lease{};
+  // Where rows come from: UCX's address (empty: not served), gRPC.
+  std::vector<std::byte> data_address;
+  bool data_grpc = false;
+  uint64_t max_reply_bytes = 0;
+  uint32_t max_rows = 0;
+  uint32_t max_outstanding = 0;
 };
 
 class ControlClient {
  public:
   struct Options {
-    std::string address;  // host:port
+    GrpcTarget target;
     std::string tenant;
     std::string client;
     std::chrono::milliseconds connect_timeout{5000};
     std::chrono::milliseconds call_timeout{5000};
   };
 
-  explicit ControlClient(Options options);
+  explicit ControlClient(const Options& options);
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;

@@ -10,7 +10,6 @@
 namespace passband {
 namespace {
 
-using transport::IncomingMessage;
 using transport::MessageType;
 using transport::ReplyHeader;
 
@@ -46,83 +45,83 @@ void SignHeader(const MacKey& key, Call& call) {
       call.header);
 }
 
-std::span<const std::byte> BytesOf(const Call::Header& header) {
-  return std::visit([](const auto& h) { return transport::HeaderBytes(h); }, header);
-}
-
 }  // namespace
 
-DataChannel::DataChannel(Options options) : options_(std::move(options)), next_tick_(Now()) {}
+DataChannel::DataChannel(Options options, std::unique_ptr<DataLink> link)
+    : options_(std::move(options)), link_(std::move(link)), next_tick_(Now()) {}
 
 DataChannel::~DataChannel() {
   Close();
   // Transfers in flight end here, and their callbacks look at this object.
   if (driver_ != nullptr) driver_.reset();
-  worker_.reset();
+  link_.reset();
 }
 
-StatusOr<std::shared_ptr<DataChannel>> DataChannel::Connect(Options options) {
-  std::shared_ptr<DataChannel> channel(new DataChannel(std::move(options)));
+StatusOr<std::shared_ptr<DataChannel>> DataChannel::Connect(Options options,
+                                                            std::unique_ptr<DataLink> link) {
+  std::shared_ptr<DataChannel> channel(new DataChannel(std::move(options), std::move(link)));
   PASSBAND_RETURN_IF_ERROR(channel->Start());
-  PASSBAND_RETURN_IF_ERROR(channel->Hello());
+  if (channel->link_->hello().empty()) {
+    channel->SetLimits(channel->options_.limits);
+  } else {
+    PASSBAND_RETURN_IF_ERROR(channel->Hello());
+  }
+  channel->transport_ = channel->link_->transport();
   channel->driver_->StartPump();
   return channel;
 }
 
 Status DataChannel::Start() {
-  PASSBAND_ASSIGN_OR_RETURN(context_, transport::UcxContext::Create(options_.ucx));
-  PASSBAND_ASSIGN_OR_RETURN(worker_,
-                            transport::UcxWorker::Create(context_, {.single_thread = false}));
-  PASSBAND_RETURN_IF_ERROR(SetHandlers());
   driver_ = std::make_unique<ProgressDriver>(
-      *worker_, ProgressDriver::Options{
-                    .spin = options_.spin,
-                    .after_progress = [this](Time now) { AfterProgress(now); },
-                    .busy =
-                        [this] {
-                          return !pending_.empty() || !queue_.empty() || !bulk_queue_.empty() ||
-                                 worker_->outstanding() > 0;
-                        },
-                    .heartbeat = options_.heartbeat,
-                    .heartbeat_every = options_.heartbeat_every,
-                });
+      *link_, ProgressDriver::Options{
+                  .spin = options_.spin,
+                  .after_progress = [this](Time now) { AfterProgress(now); },
+                  .busy =
+                      [this] {
+                        return !pending_.empty() || !queue_.empty() || !bulk_queue_.empty() ||
+                               link_->outstanding() > 0;
+                      },
+                  .heartbeat = options_.heartbeat,
+                  .heartbeat_every = options_.heartbeat_every,
+              });
   Lock lock(*driver_);
-  PASSBAND_ASSIGN_OR_RETURN(
-      endpoint_, transport::UcxEndpoint::Connect(worker_, options_.address, [this](Status why) {
-        Lose(Error(StatusCode::kUnavailable,
-                   "lost the connection to passband-server at {} ({}): see that it runs, then "
-                   "connect again",
-                   options_.server, Message(why)));
-      }));
-  return OkStatus();
+  return link_->Connect(NewHandlers());
 }
 
-Status DataChannel::SetHandlers() {
-  PASSBAND_RETURN_IF_ERROR(worker_->SetHandler(
-      AmId(MessageType::kHelloAck), [this](IncomingMessage& message) { OnHelloAck(message); }));
-  for (const MessageType type : {MessageType::kFetchReply, MessageType::kAppendAck,
-                                 MessageType::kSlicesReply, MessageType::kReadReply}) {
-    PASSBAND_RETURN_IF_ERROR(worker_->SetHandler(
-        AmId(type), [this, type](IncomingMessage& message) { OnReply(type, message); }));
-  }
-  return OkStatus();
+DataLink::Handlers DataChannel::NewHandlers() {
+  return {
+      .on_reply =
+          [this](MessageType type, IncomingReply& message) {
+            type == MessageType::kHelloAck ? OnHelloAck(message) : OnReply(type, message);
+          },
+      .on_error = [this](const auto& call, Status why) { OnError(call, std::move(why)); },
+      .on_unsent = [this](const auto& call, const Status& why) { OnUnsent(call, why); },
+      .on_lost = [this](const Status& why) { OnLost(why); },
+  };
+}
+
+void DataChannel::SetLimits(const Limits& limits) {
+  limits_ = limits;
+  limits_.max_outstanding = std::max<uint32_t>(1, limits.max_outstanding);
+  window_ = options_.max_outstanding == 0
+                ? limits_.max_outstanding
+                : std::min(limits_.max_outstanding, options_.max_outstanding);
 }
 
 Status DataChannel::Hello() {
   auto call = std::make_shared<Call>();
   call->header = transport::NewHello(options_.session, NewRequestId(), RandomU64());
-  call->payload = worker_->address();
+  call->payload = link_->hello();
   call->send.mode = transport::SendMode::kEager;
   call->deadline = Now() + options_.connect_timeout;
   Lock lock(*driver_);
   Submit(call);
   const Status status = Wait(lock, call);
-  transport_ = endpoint_ == nullptr ? "unknown" : endpoint_->transport_name();
   if (status.ok()) return OkStatus();
   return Annotate(status,
                   fmt::format("the data plane of passband-server at {} does not answer over "
                               "{} (is its data port reachable? see --net-devices)",
-                              options_.server, transport_));
+                              options_.server, link_->transport()));
 }
 
 bool DataChannel::EndCalls() {
@@ -140,7 +139,7 @@ void DataChannel::Close() {
   {
     Lock lock(*driver_);
     on_tick_ = nullptr;
-    endpoint_.reset();
+    link_->Close();
   }
   driver_->Stop();
 }
@@ -149,20 +148,28 @@ void DataChannel::Break(const Status& why) {
   if (!broken_.ok()) return;
   broken_ = why;
   EndAll(broken_);
-  endpoint_.reset();
+  link_->Close();
 }
 
 void DataChannel::Lose(Status why) {
   if (!broken_.ok()) return;
   broken_ = std::move(why);
-  close_endpoint_ = true;
+  close_link_ = true;
+}
+
+void DataChannel::OnLost(const Status& why) {
+  const bool known = why.code() != StatusCode::kUnauthenticated;
+  Lose(Error(known ? StatusCode::kUnavailable : why.code(),
+             "lost the connection to passband-server at {} ({}): see that it runs, then "
+             "connect again",
+             options_.server, Message(why)));
 }
 
 void DataChannel::AfterProgress(Time now) {
-  if (close_endpoint_) {
-    close_endpoint_ = false;
+  if (close_link_) {
+    close_link_ = false;
     EndAll(broken_);
-    endpoint_.reset();
+    link_->Close();
   }
   if (dispatch_) Dispatch();
   if (now >= next_tick_) Tick(now);
@@ -230,15 +237,13 @@ void DataChannel::SendNow(const std::shared_ptr<Call>& call) {
   call->sent = true;
   pending_.emplace(call->id(), call);
   if (call->bulk) ++bulk_pending_;
-  endpoint_->Send(AmId(call->request().type), BytesOf(call->header), call->payload, call->send,
-                  [this, call](Status status) { OnSent(call, status); });
+  link_->Send(call);
   driver_->NotifySent();
 }
 
-void DataChannel::OnSent(const std::shared_ptr<Call>& call, const Status& status) {
-  if (status.ok() || call->done) return;
-  const bool lost = endpoint_ == nullptr || !endpoint_->status().ok();
-  if (lost || status.code() == StatusCode::kCancelled) {
+void DataChannel::OnUnsent(const std::shared_ptr<Call>& call, const Status& status) {
+  if (call->done) return;
+  if (!link_->connected() || status.code() == StatusCode::kCancelled) {
     End(call, broken_.ok() ? Annotate(status, "passband-server at " + options_.server) : broken_);
     return;
   }
@@ -247,7 +252,12 @@ void DataChannel::OnSent(const std::shared_ptr<Call>& call, const Status& status
   call->deadline = std::min(call->deadline, Now() + kReplyAfterRefusal);
 }
 
-void DataChannel::OnHelloAck(IncomingMessage& message) {
+void DataChannel::OnError(const std::shared_ptr<Call>& call, Status status) {
+  if (status.code() == StatusCode::kDeadlineExceeded) status = TimedOut(*call);
+  End(call, std::move(status));
+}
+
+void DataChannel::OnHelloAck(IncomingReply& message) {
   const auto ack = transport::ParseHelloAck(message.header(), message.payload_bytes());
   if (!ack.ok()) {
     log::Warn("hello_ack_malformed", {{"server", options_.server}, {"error", ack.status()}});
@@ -261,15 +271,12 @@ void DataChannel::OnHelloAck(IncomingMessage& message) {
                    options_.session.epoch);
   }
   if (status.ok()) {
-    limits_ = {ack->max_reply_bytes, ack->max_rows, std::max<uint32_t>(1, ack->max_outstanding)};
-    window_ = options_.max_outstanding == 0
-                  ? limits_.max_outstanding
-                  : std::min(limits_.max_outstanding, options_.max_outstanding);
+    SetLimits({ack->max_reply_bytes, ack->max_rows, ack->max_outstanding});
   }
   End(found->second, std::move(status));
 }
 
-void DataChannel::OnReply(MessageType type, IncomingMessage& message) {
+void DataChannel::OnReply(MessageType type, IncomingReply& message) {
   const auto reply = transport::ParseReply(message.header(), type, message.payload_bytes());
   if (!reply.ok()) {
     log::Warn("reply_malformed", {{"server", options_.server}, {"error", reply.status()}});
@@ -294,7 +301,7 @@ void DataChannel::OnReply(MessageType type, IncomingMessage& message) {
 }
 
 Status DataChannel::CheckReply(Call& call, const ReplyHeader& reply,
-                               const IncomingMessage& message) const {
+                               const IncomingReply& message) const {
   if (reply.code != 0) return transport::ReplyStatus(reply, message.data());
   if (reply.rows == call.expected_rows && message.payload_bytes() == call.landing.size()) {
     return OkStatus();
@@ -306,10 +313,10 @@ Status DataChannel::CheckReply(Call& call, const ReplyHeader& reply,
 }
 
 void DataChannel::Accept(const std::shared_ptr<Call>& call, const ReplyHeader& reply,
-                         IncomingMessage& message) {
+                         IncomingReply& message) {
   Status status = call->abandoned ? TimedOut(*call) : CheckReply(*call, reply, message);
   if (!status.ok() || call->landing.empty()) {
-    if (message.is_rendezvous()) message.Refuse(status);
+    if (message.waits()) message.Refuse(status);
     End(call, std::move(status));
     return;
   }
@@ -377,6 +384,7 @@ void DataChannel::Abandon(const std::shared_ptr<Call>& call) {
     call->done = true;
     return;
   }
+  link_->Cancel(*call);
   // Left alone, it counts as late from its deadline on.
   driver_->NotifySent();
 }

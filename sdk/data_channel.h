@@ -1,4 +1,4 @@
-// DataChannel: one session's connection to a server's data plane.
+// DataChannel: one session's connection to a server's data plane, whatever carries it.
 //
 // Calls go out when the server's window has room, fetches before bulk (appends,
 // slices, reads), each kind in its own order. A reply is received straight into
@@ -29,21 +29,23 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "sdk/call.h"
+#include "sdk/data_link.h"
 #include "sdk/progress_driver.h"
 #include "transport/codec.h"
-#include "transport/ucx_context.h"
-#include "transport/ucx_endpoint.h"
-#include "transport/ucx_worker.h"
 
 namespace passband {
 
 class DataChannel {
  public:
+  struct Limits {
+    uint64_t max_reply_bytes = 0;
+    uint32_t max_rows = 0;
+    uint32_t max_outstanding = 0;
+  };
   struct Options {
     std::string server;  // As errors name it.
-    transport::UcxOptions ucx;
     transport::RequestContext session;
-    std::vector<std::byte> address;  // The server's worker.
+    Limits limits;  // Where no HELLO_ACK tells them.
     std::chrono::milliseconds connect_timeout{5000};
     std::chrono::microseconds spin{200};
     // A reply this late after its deadline will not come: the connection is lost.
@@ -52,15 +54,11 @@ class DataChannel {
     std::function<void()> heartbeat;
     std::chrono::milliseconds heartbeat_every{1000};
   };
-  struct Limits {
-    uint64_t max_reply_bytes = 0;
-    uint32_t max_rows = 0;
-    uint32_t max_outstanding = 0;
-  };
   using Lock = ProgressDriver::Lock;
 
-  // Connects, says HELLO and waits for the answer.
-  static StatusOr<std::shared_ptr<DataChannel>> Connect(Options options);
+  // Connects; where the link has one, says HELLO and waits for the answer.
+  static StatusOr<std::shared_ptr<DataChannel>> Connect(Options options,
+                                                        std::unique_ptr<DataLink> link);
   ~DataChannel();
   DataChannel(const DataChannel&) = delete;
   DataChannel& operator=(const DataChannel&) = delete;
@@ -72,7 +70,7 @@ class DataChannel {
   void Close();
   const Limits& limits() const { return limits_; }
   const transport::RequestContext& session() const { return options_.session; }
-  const std::shared_ptr<transport::UcxContext>& ucx() const { return context_; }
+  std::shared_ptr<transport::UcxContext> ucx() const { return link_->ucx(); }
   const std::string& server() const { return options_.server; }
   std::string transport() const { return transport_; }
   uint64_t NewRequestId() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
@@ -97,33 +95,34 @@ class DataChannel {
   size_t outstanding() const { return pending_.size(); }
 
  private:
-  explicit DataChannel(Options options);
+  DataChannel(Options options, std::unique_ptr<DataLink> link);
   Status Start();
+  void SetLimits(const Limits& limits);
   Status Hello();
-  Status SetHandlers();
-  // The connection is found lost, inside a callback of the worker: it is closed
+  DataLink::Handlers NewHandlers();
+  // The connection is found lost, inside a callback of the link: it is closed
   // when nobody is inside it.
   void Lose(Status why);
   void AfterProgress(Time now);
   void Tick(Time now);
   void Dispatch();
   void SendNow(const std::shared_ptr<Call>& call);
-  void OnSent(const std::shared_ptr<Call>& call, const Status& status);
-  void OnHelloAck(transport::IncomingMessage& message);
-  void OnReply(transport::MessageType type, transport::IncomingMessage& message);
+  void OnUnsent(const std::shared_ptr<Call>& call, const Status& status);
+  void OnError(const std::shared_ptr<Call>& call, Status status);
+  void OnLost(const Status& why);
+  void OnHelloAck(IncomingReply& message);
+  void OnReply(transport::MessageType type, IncomingReply& message);
   void Accept(const std::shared_ptr<Call>& call, const transport::ReplyHeader& reply,
-              transport::IncomingMessage& message);
+              IncomingReply& message);
   Status CheckReply(Call& call, const transport::ReplyHeader& reply,
-                    const transport::IncomingMessage& message) const;
+                    const IncomingReply& message) const;
   void End(std::shared_ptr<Call> call, Status status);
   void EndAll(const Status& status);
   Status TimedOut(const Call& call) const;
 
   Options options_;
-  std::shared_ptr<transport::UcxContext> context_;
-  std::shared_ptr<transport::UcxWorker> worker_;
+  std::unique_ptr<DataLink> link_;
   std::unique_ptr<ProgressDriver> driver_;
-  std::unique_ptr<transport::UcxEndpoint> endpoint_;
   Limits limits_;
   std::string transport_;
   std::atomic<uint64_t> next_id_{1};
@@ -136,7 +135,7 @@ class DataChannel {
   uint32_t window_ = 1;
   bool dispatch_ = false;
   Status broken_;
-  bool close_endpoint_ = false;
+  bool close_link_ = false;
   Time next_tick_;
   std::function<void(Time)> on_tick_;
 };

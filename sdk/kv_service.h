@@ -1,7 +1,7 @@
 // KvService: what a worker asks of the service that stores keys and values.
 //
 // Two implementations with the same behaviour, byte for byte: RemoteService
-// (gRPC and UCX, sdk/remote_service.h) and EmbeddedService (a store in this
+// (gRPC and, mostly, UCX; sdk/remote_service.h) and EmbeddedService (a store in this
 // process, sdk/embedded/). One contract test runs over both.
 //
 // Units      lengths and indices in tokens.
@@ -156,7 +156,7 @@ class KvService {
   virtual void Report(const SelectionReport& report) = 0;
 
   virtual TrafficStats traffic() const = 0;
-  // "shm", "tcp", "rdma" or "embedded": what really carries the rows.
+  // "shm", "tcp", "rdma", "grpc", "grpc+tls" or "embedded": what really carries the rows.
   virtual std::string transport() const = 0;
 };
 

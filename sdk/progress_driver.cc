@@ -48,8 +48,8 @@ void ProgressDriver::Lock::Regain() {
   driver_.contenders_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-ProgressDriver::ProgressDriver(transport::UcxWorker& worker, Options options)
-    : worker_(worker),
+ProgressDriver::ProgressDriver(EventSource& source, Options options)
+    : source_(source),
       options_(std::move(options)),
       wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       last_sent_(Now()) {
@@ -83,13 +83,13 @@ void ProgressDriver::NotifyDone() {
 
 void ProgressDriver::NotifySent() {
   last_sent_ = Now();
-  // A sleeping thread armed the worker before this was sent.
+  // A sleeping thread armed the source before this was sent.
   WakeSleepers();
   if (pump_rests_) pump_wake_.notify_all();
 }
 
 bool ProgressDriver::Progress(Time& now) {
-  const bool moved = worker_.Progress();
+  const bool moved = source_.Progress();
   now = Now();
   options_.after_progress(now);
   return moved;
@@ -108,9 +108,9 @@ void ProgressDriver::GiveWay(Lock& lock) {
 }
 
 void ProgressDriver::Sleep(Lock& lock, Duration longest) {
-  const StatusOr<bool> armed = worker_.Arm();
+  const StatusOr<bool> armed = source_.Arm();
   if (!armed.ok() || !*armed) return;
-  std::array<pollfd, 2> events{pollfd{worker_.event_fd(), POLLIN, 0}, pollfd{wake_fd_, POLLIN, 0}};
+  std::array<pollfd, 2> events{pollfd{source_.event_fd(), POLLIN, 0}, pollfd{wake_fd_, POLLIN, 0}};
   const timespec limit = ToTimespec(std::clamp<Duration>(longest, Duration::zero(), kLongestSleep));
   ++sleepers_;
   lock.Release();

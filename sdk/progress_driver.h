@@ -1,13 +1,13 @@
-// ProgressDriver: who drives a UCX worker that several threads use.
+// ProgressDriver: who drives a connection that several threads use.
 //
-// The thread that waits drives: it polls, then sleeps on the worker's events, so
+// The thread that waits drives: it polls, then sleeps on the source's events, so
 // that an answer is seen by the thread that wants it, without a switch. Of several
 // that wait, one drives and the others sleep. When nobody waits, the thread
 // "pb-pump" does: for what is under way (appends), for keepalive, for the heartbeat.
 //
-// Threads    safe. Every use of the worker happens under a Lock.
-// Ownership  borrows the worker, which must outlive it.
-// Errors     none; what fails shows in the callbacks of the worker.
+// Threads    safe. Every use of the source happens under a Lock.
+// Ownership  borrows the source, which must outlive it.
+// Errors     none; what fails shows in the callbacks of the source.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "base/clock.h"
-#include "transport/ucx_worker.h"
+#include "sdk/event_source.h"
 
 namespace passband {
 
@@ -37,7 +37,7 @@ class ProgressDriver {
     Duration heartbeat_every = std::chrono::seconds(1);
   };
 
-  // The worker's lock. A thread that polls gives way to one that constructs it.
+  // The source's lock. A thread that polls gives way to one that constructs it.
   class Lock {
    public:
     explicit Lock(ProgressDriver& driver);
@@ -50,7 +50,7 @@ class ProgressDriver {
     std::unique_lock<std::mutex> lock_;
   };
 
-  ProgressDriver(transport::UcxWorker& worker, Options options);
+  ProgressDriver(EventSource& source, Options options);
   ~ProgressDriver();
   ProgressDriver(const ProgressDriver&) = delete;
   ProgressDriver& operator=(const ProgressDriver&) = delete;
@@ -81,7 +81,7 @@ class ProgressDriver {
   void Pump(std::stop_token stop);
   void PumpTransfers(Lock& lock, Time until);
 
-  transport::UcxWorker& worker_;
+  EventSource& source_;
   const Options options_;
   const int wake_fd_;
   std::mutex mutex_;

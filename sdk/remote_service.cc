@@ -10,9 +10,11 @@
 #include "sdk/append_sender.h"
 #include "sdk/control_client.h"
 #include "sdk/data_channel.h"
+#include "sdk/grpc_link.h"
 #include "sdk/landing_pool.h"
 #include "sdk/remote_rows.h"
 #include "sdk/sequence_shapes.h"
+#include "sdk/ucx_link.h"
 
 namespace passband {
 namespace {
@@ -42,17 +44,53 @@ class Unreported {
 DataChannel::Options ChannelOptions(const RemoteOptions& options, const SessionInfo& session) {
   return {
       .server = options.control_address,
-      .ucx = {.tls = options.transports,
-              .net_devices = options.net_devices,
-              .tcp_port_range = "",
-              .cma = options.cma},
       .session = {session.session, session.epoch, session.secret},
-      .address = session.data_address,
+      .limits = {session.max_reply_bytes, session.max_rows, session.max_outstanding},
       .connect_timeout = options.connect_timeout,
       .spin = options.spin,
       .max_outstanding = options.max_outstanding,
       .heartbeat_every = std::max(session.lease / 3, std::chrono::milliseconds(10)),
   };
+}
+
+// Whether rows travel over gRPC. Never what nobody asked for: encrypted calls beside rows that
+// are not need a word.
+StatusOr<bool> UsesGrpc(const RemoteOptions& options, const SessionInfo& session) {
+  const bool ucx = !session.data_address.empty();
+  if (options.data_plane == "ucx" && ucx) return false;
+  if (options.data_plane == "grpc" && session.data_grpc) return true;
+  if (options.data_plane == "auto" && ucx && options.tls.empty()) return false;
+  if (options.data_plane == "auto" && session.data_grpc) return true;
+  if (options.data_plane == "auto") {
+    return Error(StatusCode::kFailedPrecondition,
+                 "passband-server at {} sends rows over UCX alone, without encryption: start it "
+                 "with --data-plane grpc or both, or ask for ucx",
+                 options.control_address);
+  }
+  return Error(StatusCode::kFailedPrecondition,
+               "passband-server at {} sends no rows over {}: ask for auto, or start it with "
+               "--data-plane {} or both",
+               options.control_address, options.data_plane, options.data_plane);
+}
+
+StatusOr<std::unique_ptr<DataLink>> NewLink(const RemoteOptions& options, const GrpcTarget& target,
+                                            const SessionInfo& session, bool grpc) {
+  if (grpc) return std::make_unique<GrpcLink>(target, session.max_reply_bytes);
+  PASSBAND_ASSIGN_OR_RETURN(auto link, UcxLink::Create({.tls = options.transports,
+                                                        .net_devices = options.net_devices,
+                                                        .tcp_port_range = "",
+                                                        .cma = options.cma},
+                                                       session.data_address));
+  return link;
+}
+
+StatusOr<GrpcTarget> TargetOf(const RemoteOptions& options) {
+  if (options.data_plane != "auto" && options.data_plane != "ucx" && options.data_plane != "grpc") {
+    return Error(StatusCode::kInvalidArgument, "data plane '{}': give one of auto, ucx, grpc",
+                 options.data_plane);
+  }
+  PASSBAND_ASSIGN_OR_RETURN(TlsTexts texts, LoadTlsFiles(options.tls));
+  return GrpcTarget{options.control_address, std::move(texts), options.tls_server_name};
 }
 
 AppendSender::Options SenderOptions(const RemoteOptions& options) {
@@ -68,10 +106,9 @@ AppendSender::Options SenderOptions(const RemoteOptions& options) {
 }  // namespace
 
 struct RemoteService::Impl {
-  explicit Impl(const RemoteOptions& given)
+  Impl(const RemoteOptions& given, const GrpcTarget& to)
       : options(given),
-        control({given.control_address, given.tenant, given.client, given.connect_timeout,
-                 given.control_timeout}),
+        control({to, given.tenant, given.client, given.connect_timeout, given.control_timeout}),
         shapes(control) {}
 
   const RemoteOptions options;
@@ -89,16 +126,21 @@ struct RemoteService::Impl {
   std::map<std::string, uint64_t> profiles ABSL_GUARDED_BY(profiles_mutex);  // By digest.
 
   ~Impl();
-  Status Connect();
+  Status Connect(const GrpcTarget& target);
   void Heartbeat();
   StatusOr<uint64_t> ProfileId(const Profile& profile);
 };
 
-Status RemoteService::Impl::Connect() {
+Status RemoteService::Impl::Connect(const GrpcTarget& target) {
   PASSBAND_ASSIGN_OR_RETURN(const SessionInfo session, control.Connect());
   DataChannel::Options channel_options = ChannelOptions(options, session);
   channel_options.heartbeat = [this] { Heartbeat(); };
-  PASSBAND_ASSIGN_OR_RETURN(channel, DataChannel::Connect(std::move(channel_options)));
+  PASSBAND_ASSIGN_OR_RETURN(const bool grpc, UsesGrpc(options, session));
+  // gRPC's own threads take the answer from the wire: polling would only be in their way.
+  if (grpc) channel_options.spin = {};
+  PASSBAND_ASSIGN_OR_RETURN(auto link, NewLink(options, target, session, grpc));
+  PASSBAND_ASSIGN_OR_RETURN(channel,
+                            DataChannel::Connect(std::move(channel_options), std::move(link)));
   transfer = {
       .channel = channel,
       .pool = LandingPool::Create(channel->ucx(), {options.landing_bytes, "landing_bytes"}),
@@ -155,8 +197,9 @@ RemoteService::RemoteService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)
 RemoteService::~RemoteService() = default;
 
 StatusOr<std::unique_ptr<RemoteService>> RemoteService::Connect(const RemoteOptions& options) {
-  auto impl = std::make_unique<Impl>(options);
-  PASSBAND_RETURN_IF_ERROR(impl->Connect());
+  PASSBAND_ASSIGN_OR_RETURN(const GrpcTarget target, TargetOf(options));
+  auto impl = std::make_unique<Impl>(options, target);
+  PASSBAND_RETURN_IF_ERROR(impl->Connect(target));
   return std::unique_ptr<RemoteService>(new RemoteService(std::move(impl)));
 }
 

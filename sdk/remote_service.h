@@ -1,5 +1,5 @@
 // RemoteService: KvService over the network: gRPC for who may reach what
-// (control_client.h), UCX active messages for rows (data_channel.h).
+// (control_client.h), UCX active messages or gRPC for rows (data_channel.h).
 //
 // A call on a sequence comes after the appends made before it: Fork, Truncate and
 // Seal wait for them. Truncate also forgives a failed append: the sequence goes on
@@ -20,13 +20,14 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/tls_files.h"
 #include "sdk/kv_service.h"
 
 namespace passband {
 
 struct RemoteOptions {
-  std::string control_address;  // host:port
-  std::string tenant = "default";
+  std::string control_address;          // host:port
+  std::string tenant;                   // Empty: the certificate's, or "default".
   std::string client = "passband-sdk";  // For people who look at the server.
 
   std::chrono::milliseconds connect_timeout{5000};
@@ -35,6 +36,14 @@ struct RemoteOptions {
   // How long an append that the server's full RAM turned away is tried again.
   std::chrono::milliseconds append_retry_budget{10'000};
   std::chrono::milliseconds flush_timeout{60'000};
+
+  // How rows travel: "ucx", "grpc", or "auto": UCX, unless the server has none or the
+  // connection is encrypted.
+  std::string data_plane = "auto";
+  // Encrypts what travels over gRPC when a file is named. The certificate says whose
+  // sequences these are.
+  TlsFiles tls;
+  std::string tls_server_name;  // As the server's certificate has it; empty: the host.
 
   // UCX's, as the server's --transports and --net-devices.
   std::string transports = "auto";

@@ -1,5 +1,5 @@
-// Goal: an embedded service and a server, over shared memory and over tcp, answer
-// alike, byte for byte, and fail alike.
+// Goal: an embedded service and a server, over shared memory, tcp, gRPC and gRPC with
+// mutual TLS, answer alike, byte for byte, and fail alike.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -411,7 +411,8 @@ TEST_P(KvServiceContract, FullRamIsAnErrorWhenNothingComesFree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, KvServiceContract,
-                         ::testing::Values(Way::kEmbedded, Way::kShm, Way::kTcp),
+                         ::testing::Values(Way::kEmbedded, Way::kShm, Way::kTcp, Way::kGrpc,
+                                           Way::kMtls),
                          [](const auto& param) { return WayName(param.param); });
 
 }  // namespace

@@ -147,6 +147,10 @@ std::string WayName(Way way) {
       return "Shm";
     case Way::kTcp:
       return "Tcp";
+    case Way::kGrpc:
+      return "Grpc";
+    case Way::kMtls:
+      return "Mtls";
   }
   return "";
 }
@@ -160,26 +164,47 @@ void ServiceUnderTest::Start(Way way, ServiceSetup setup) {
     return;
   }
   const std::string transports = way == Way::kTcp ? "tcp,self" : "posix,tcp,self";
+  const bool grpc = way == Way::kGrpc || way == Way::kMtls;
   server_options_.binary = PASSBAND_SERVER_BINARY;
   server_options_.flags = {"--ram", std::to_string(setup.ram_bytes), "--transports", transports};
+  if (grpc) server_options_.flags.insert(server_options_.flags.end(), {"--data-plane", "grpc"});
   server_options_.flags.insert(server_options_.flags.end(), setup.server_flags.begin(),
                                setup.server_flags.end());
+  remote_ = setup.remote;
+  if (way == Way::kMtls) SecureWithTls();
   auto server = ServerProcess::Start(server_options_);
   ASSERT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);
-  remote_ = setup.remote;
   remote_.control_address = server_->control_address();
   remote_.transports = transports;
   auto service = RemoteService::Connect(remote_);
   ASSERT_TRUE(service.ok()) << service.status() << "\n" << server_->Log();
   service_ = *std::move(service);
-  ASSERT_EQ(service_->transport(), way == Way::kTcp ? "tcp" : "shm");
+  const std::map<Way, std::string> names = {
+      {Way::kShm, "shm"}, {Way::kTcp, "tcp"}, {Way::kGrpc, "grpc"}, {Way::kMtls, "grpc+tls"}};
+  ASSERT_EQ(service_->transport(), names.at(way));
+}
+
+void ServiceUnderTest::SecureWithTls() {
+  authority_ = std::make_unique<CertificateAuthority>(folder_.path(), "authority");
+  const TlsFiles server =
+      authority_->Issue("server", {.common_name = "server", .uris = {}, .loopback = true});
+  server_options_.flags.insert(
+      server_options_.flags.end(),
+      {"--tls-cert", server.certificate, "--tls-key", server.key, "--tls-client-ca", server.ca});
+  remote_.tls = CertificateOf("default");
+}
+
+TlsFiles ServiceUnderTest::CertificateOf(const std::string& tenant) const {
+  return authority_->Issue("client-" + tenant,
+                           {.common_name = "", .uris = {"spiffe://test/tenant/" + tenant}});
 }
 
 StatusOr<std::unique_ptr<KvService>> ServiceUnderTest::Connect(const std::string& tenant) {
   if (server_ == nullptr) return EmbeddedService::ForTenant(*service_, tenant);
   RemoteOptions options = remote_;
   options.tenant = tenant;
+  if (authority_ != nullptr) options.tls = CertificateOf(tenant);
   return RemoteService::Connect(options);
 }
 

@@ -1,5 +1,5 @@
 // What tests of the service share: a small model, rows with known content, and the
-// three ways to reach a service.
+// ways to reach a service.
 //
 // Threads  one at a time.
 #pragma once
@@ -19,7 +19,9 @@
 #include "profile/profile.h"
 #include "sdk/kv_service.h"
 #include "sdk/remote_service.h"
+#include "tests/support/certificates.h"
 #include "tests/support/server_process.h"
+#include "tests/support/temp_folder.h"
 
 namespace passband::test {
 
@@ -54,7 +56,7 @@ class ExpectedRows {
 Status AppendUpTo(KvService& service, const ModelInfo& model, SequenceId sequence,
                   ExpectedRows& rows, uint64_t tokens, std::mt19937_64& random);
 
-enum class Way { kEmbedded, kShm, kTcp };
+enum class Way { kEmbedded, kShm, kTcp, kGrpc, kMtls };
 std::string WayName(Way way);
 
 struct ServiceSetup {
@@ -82,6 +84,12 @@ class ServiceUnderTest {
   void Use(std::unique_ptr<KvService> service) { service_ = std::move(service); }
 
  private:
+  // The server demands certificates; every client has its tenant's.
+  void SecureWithTls();
+  TlsFiles CertificateOf(const std::string& tenant) const;
+
+  TempFolder folder_;
+  std::unique_ptr<CertificateAuthority> authority_;  // null: no TLS
   ServerProcess::Options server_options_;
   std::unique_ptr<ServerProcess> server_;
   RemoteOptions remote_;

@@ -35,13 +35,21 @@ namespace passband::client {
 
 struct ConnectOptions {
   std::string server = "127.0.0.1:50061";  // control address, host:port
-  std::string tenant = "default";
+  std::string tenant;                    // empty: the certificate's, or "default"
   std::string name = "passband-client";  // for people who look at the server
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds control_timeout{5000};
   std::chrono::milliseconds data_timeout{2000};
   std::string transports = "auto";  // of UCX
   std::string net_devices;          // of UCX; empty: all
+  // How rows travel: "ucx", "grpc", or "auto": UCX, unless the server has none or the
+  // connection is encrypted.
+  std::string data_plane = "auto";
+  // PEM files: the server's authority, and who this client is. Naming one turns TLS on.
+  std::string tls_ca;
+  std::string tls_certificate;
+  std::string tls_key;
+  std::string tls_server_name;  // as the server's certificate has it; empty: its host
 };
 
 struct Model {
@@ -168,7 +176,7 @@ class Client {
   // [kv_head][count][slice bytes], cut by the service.
   Rows Slices(const Range& range, const SliceProfile& profile);
 
-  // What carries the rows: "shm", "tcp", "rdma" or "embedded".
+  // What carries the rows: "shm", "tcp", "rdma", "grpc", "grpc+tls" or "embedded".
   std::string transport() const;
 
  private:
