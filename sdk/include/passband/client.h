@@ -35,8 +35,8 @@ namespace passband::client {
 
 struct ConnectOptions {
   std::string server = "127.0.0.1:50061";  // control address, host:port
-  std::string tenant;                    // empty: the certificate's, or "default"
-  std::string name = "passband-client";  // for people who look at the server
+  std::string tenant;                      // empty: the certificate's, or "default"
+  std::string name = "passband-client";    // for people who look at the server
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds control_timeout{5000};
   std::chrono::milliseconds data_timeout{2000};
