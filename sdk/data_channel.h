@@ -73,6 +73,8 @@ class DataChannel {
   std::shared_ptr<transport::UcxContext> ucx() const { return link_->ucx(); }
   const std::string& server() const { return options_.server; }
   std::string transport() const { return transport_; }
+  // data_link.h.
+  bool ordered() const { return link_->ordered(); }
   uint64_t NewRequestId() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
 
   ProgressDriver& driver() { return *driver_; }

@@ -53,6 +53,8 @@ class DataLink : public EventSource {
   virtual Status Connect(Handlers handlers) = 0;
   // Header and payload are complete, and signed.
   virtual void Send(const CallPtr& call) = 0;
+  // Whether the server takes calls up in the order in which they were sent.
+  virtual bool ordered() const = 0;
   // Nobody waits for a call that was sent.
   virtual void Cancel(const Call& call) = 0;
   // Nothing is sent or received any more.

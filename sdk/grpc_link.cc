@@ -47,9 +47,11 @@ std::chrono::system_clock::time_point OnSystemClock(Time deadline) {
              deadline - std::chrono::steady_clock::now());
 }
 
-// The payload where it lies; the call is kept with it.
+// Rows to store go out from where they lie, and the call is kept with them. A question is short:
+// it is copied, so that gRPC's leisure does not keep the memory of the answer.
 grpc::Slice Lend(const std::shared_ptr<Call>& call) {
   if (call->payload.empty()) return {};
+  if (!call->landing.empty()) return {call->payload.data(), call->payload.size()};
   return {const_cast<std::byte*>(call->payload.data()), call->payload.size(),
           [](void* raw) { delete static_cast<std::shared_ptr<Call>*>(raw); },
           new std::shared_ptr<Call>(call)};

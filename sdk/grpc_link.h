@@ -4,7 +4,7 @@
 // and moves the rows into their landing memory.
 //
 // Threads    data_link.h.
-// Ownership  a request's payload is sent from where it lies: its call stays until gRPC has let go
+// Ownership  rows to store are sent from where they lie: their call stays until gRPC has let go
 //            of it. The destructor cancels what is under way.
 // Errors     data_link.h. kUnavailable without the server's epoch in the trailing metadata is
 //            gRPC's own: the connection is lost. So is the session with kUnauthenticated.
@@ -31,6 +31,8 @@ class GrpcLink final : public DataLink {
 
   Status Connect(Handlers handlers) override;
   void Send(const CallPtr& call) override;
+  // Each is a stream of its own.
+  bool ordered() const override { return false; }
   void Cancel(const Call& call) override;
   void Close() override;
   bool connected() const override { return connected_; }

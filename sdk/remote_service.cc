@@ -93,13 +93,16 @@ StatusOr<GrpcTarget> TargetOf(const RemoteOptions& options) {
   return GrpcTarget{options.control_address, std::move(texts), options.tls_server_name};
 }
 
-AppendSender::Options SenderOptions(const RemoteOptions& options) {
+AppendSender::Options SenderOptions(const RemoteOptions& options, bool ordered) {
+  AppendLane::Options lane{.retry_budget = options.append_retry_budget};
+  // One could overtake another, and leave a gap.
+  if (!ordered) lane.window = 1;
   return {
       .max_bytes = options.append_bytes,
       .send_timeout = options.data_timeout,
       .room_timeout = options.data_timeout + options.append_retry_budget,
       .flush_timeout = options.flush_timeout,
-      .lane = {.retry_budget = options.append_retry_budget},
+      .lane = lane,
   };
 }
 
@@ -152,7 +155,8 @@ Status RemoteService::Impl::Connect(const GrpcTarget& target) {
   // late one's memory until it is answered.
   append_pool = LandingPool::Create(channel->ucx(),
                                     {2 * options.append_bytes + kAppendSlabs, "append_bytes"});
-  appends = std::make_unique<AppendSender>(*channel, append_pool, SenderOptions(options));
+  appends = std::make_unique<AppendSender>(*channel, append_pool,
+                                           SenderOptions(options, channel->ordered()));
   log::Debug("connected", {{"server", options.control_address},
                            {"session", session.session},
                            {"transport", channel->transport()}});

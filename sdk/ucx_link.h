@@ -28,6 +28,7 @@ class UcxLink final : public DataLink {
 
   Status Connect(Handlers handlers) override;
   void Send(const CallPtr& call) override;
+  bool ordered() const override { return true; }
   // The reply may land in its memory: it stays.
   void Cancel(const Call&) override {}
   void Close() override { endpoint_.reset(); }
