@@ -57,6 +57,8 @@ rocksdb::DBOptions MakeDbOptions(const RocksDbSetup& setup) {
   options.use_direct_reads = setup.direct_io;
   options.use_direct_io_for_flush_and_compaction = setup.direct_io;
   options.max_open_files = -1;
+  // Planes go to their file as they are, not through one more buffer.
+  options.writable_file_max_buffer_size = 16 * kKiB;
   options.max_background_flushes = 2;
   options.max_background_compactions = 1;
   // Only records go through the log: it stays small.

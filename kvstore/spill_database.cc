@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "kvstore/direct_files.h"
 #include "kvstore/rocksdb_catalog.h"
 #include "kvstore/rocksdb_support.h"
 #include "kvstore/rocksdb_tier.h"
@@ -89,6 +90,7 @@ StatusOr<std::unique_ptr<OpenDatabase>> OpenFresh(const std::string& path,
 struct SpillDatabase::Impl {
   Options options;
   RealClock real_clock;
+  std::unique_ptr<rocksdb::Env> direct_env;
   RocksDbSetup setup;
   std::unique_ptr<SpillDirectory> directory;
   WriteBehind write_behind;
@@ -112,6 +114,10 @@ Status SpillDatabase::Impl::OpenDirectory() {
   if (setup.direct_io && !directory->SupportsDirectIo()) {
     log::Warn("spill_without_direct_io", {{"directory", options.directory}});
     setup.direct_io = false;
+  }
+  if (setup.direct_io) {
+    direct_env = MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default());
+    setup.env = direct_env.get();
   }
   return OkStatus();
 }
