@@ -13,6 +13,8 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -206,19 +208,26 @@ class SpillBench {
     const uint64_t bytes = options_.block_bytes / options_.planes * planes;
     return TimeReads(
         huge_pages ? kHugePages : kSmallPages, planes, threads, [&](std::mt19937_64& random) {
-          return [&, buffer = std::make_shared<SectorBuffer>(bytes, huge_pages)] {
-            return raw_->Read(random() % (raw_->size() / bytes) * bytes, buffer->bytes());
+          return [&, buffer = std::make_shared<SectorBuffer>(bytes, huge_pages)](double& seconds) {
+            const uint64_t offset = random() % (raw_->size() / bytes) * bytes;
+            const auto begin = std::chrono::steady_clock::now();
+            const Status status = raw_->Read(offset, buffer->bytes());
+            seconds = SecondsSince(begin);
+            return status;
           };
         });
   }
 
   Status ReadTier(uint32_t planes, uint32_t threads) {
     return TimeReads(kTier, planes, threads, [&](std::mt19937_64& random) {
-      return [&, planes, block = std::vector<std::byte>(options_.block_bytes)]() mutable {
+      return [&, planes,
+              block = std::vector<std::byte>(options_.block_bytes)](double& seconds) mutable {
         const uint64_t number = random() % addresses_.size();
         const PlaneSet wanted =
             planes == 1 ? PlaneSet{1} << random() % options_.planes : (PlaneSet{1} << planes) - 1;
+        const auto begin = std::chrono::steady_clock::now();
         auto hit = spill_->tier().Get(addresses_[number], options_.planes, wanted, block);
+        seconds = SecondsSince(begin);
         if (hit.ok() && (!*hit || !content_.Same(number, options_.planes, wanted, block))) {
           hit = Error(StatusCode::kDataLoss, "block {}: {}", number,
                       *hit ? "other bytes" : "not there");
@@ -228,14 +237,13 @@ class SpillBench {
     });
   }
 
-  // `make` gives each thread a function that reads once.
+  // `make` gives each thread a function that reads once and says how long that took.
   template <typename Make>
   Status TimeReads(const std::string& name, uint32_t planes, uint32_t threads, const Make& make) {
     const uint64_t bytes = options_.block_bytes / options_.planes * planes;
     const uint32_t count = std::max<uint32_t>(1, options_.reads / threads);
     std::vector<std::vector<double>> seconds(threads);
     std::vector<Status> failed(threads);
-    const auto start = std::chrono::steady_clock::now();
     {
       std::vector<std::jthread> readers;
       for (uint32_t i = 0; i < threads; ++i) {
@@ -243,17 +251,15 @@ class SpillBench {
           std::mt19937_64 random(i + ++seed_ * 100);
           auto read = make(random);
           for (uint32_t n = 0; n < count && failed[i].ok(); ++n) {
-            const auto begin = std::chrono::steady_clock::now();
-            failed[i] = read();
-            seconds[i].push_back(SecondsSince(begin));
+            failed[i] = read(seconds[i].emplace_back());
           }
         }));
       }
     }
-    const double total = SecondsSince(start);
     for (const Status& status : failed) PASSBAND_RETURN_IF_ERROR(status);
     std::vector<double> all;
     for (const auto& list : seconds) all.insert(all.end(), list.begin(), list.end());
+    const double total = std::accumulate(all.begin(), all.end(), 0.0) / threads;
     results_.reads[fmt::format("{} KiB, {} at a time, {}", bytes / kKiB, threads, name)].push_back(
         {Percentile(all, 0.5), Percentile(all, 0.99),
          static_cast<double>(bytes * all.size()) / total});

@@ -1,6 +1,7 @@
 #include "kvstore/rocksdb_support.h"
 
 #include <rocksdb/convenience.h>
+#include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 
 #include <array>
@@ -87,6 +88,8 @@ rocksdb::ColumnFamilyOptions MakeGenerationOptions(const RocksDbSetup& setup) {
   rocksdb::BlockBasedTableOptions table = MakeTableOptions();
   // Each plane is a block of its own, read whole and once.
   table.no_block_cache = true;
+  // Of few files, RocksDB would read in each.
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
