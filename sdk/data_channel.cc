@@ -232,6 +232,8 @@ void DataChannel::SendNow(const std::shared_ptr<Call>& call) {
     End(call, TimedOut(*call));
     return;
   }
+  // In the order of sending: the server takes no id that is far behind.
+  call->request().request_id = NewRequestId();
   call->request().deadline_us = MicrosecondsLeft(call->deadline, now);
   SignHeader(options_.session.key, *call);
   call->sent = true;

@@ -37,8 +37,8 @@ Transport TransportOf(const std::string& name) {
 
 const char* Name(TransportError error) {
   static constexpr const char* kNames[kTransportErrors] = {
-      "malformed",      "unknown_session", "wrong_mac",  "stale_epoch",
-      "connect_failed", "connection_lost", "stuck_peer", "wrong_certificate"};
+      "malformed",       "unknown_session", "wrong_mac",         "stale_epoch", "connect_failed",
+      "connection_lost", "stuck_peer",      "wrong_certificate", "replayed"};
   return kNames[Index(error)];
 }
 

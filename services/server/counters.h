@@ -61,8 +61,9 @@ enum class TransportError : uint8_t {
   kConnectionLost,
   kStuckPeer,         // does not take its replies
   kWrongCertificate,  // not the one that opened the session
+  kReplayed,          // its request id was used before
 };
-inline constexpr size_t kTransportErrors = 8;
+inline constexpr size_t kTransportErrors = 9;
 const char* Name(TransportError error);
 
 inline constexpr size_t kResults = 17;  // the status codes

@@ -4,12 +4,12 @@
 
 namespace passband::server {
 
-std::optional<TransportError> FaultOf(const Session& session,
-                                      const transport::RequestHeader& header,
+std::optional<TransportError> FaultOf(Session& session, const transport::RequestHeader& header,
                                       std::span<const std::byte> bytes,
                                       std::span<const std::byte> payload) {
   if (header.epoch != session.epoch()) return TransportError::kStaleEpoch;
   if (!transport::VerifyMac(session.secret(), bytes, payload)) return TransportError::kWrongMac;
+  if (!session.TakeRequestId(header.request_id)) return TransportError::kReplayed;
   return std::nullopt;
 }
 
@@ -20,6 +20,10 @@ Status ToStatus(TransportError fault) {
     case TransportError::kWrongMac:
       return Error(StatusCode::kUnauthenticated,
                    "the message is not signed with this session's key");
+    case TransportError::kReplayed:
+      return Error(StatusCode::kUnauthenticated,
+                   "the request id was used before, or is too far behind: give each request a "
+                   "higher one");
     case TransportError::kUnknownSession:
       return Error(StatusCode::kUnauthenticated, "no such session, or it has ended; connect again");
     default:

@@ -1,6 +1,6 @@
 // RequestProof: whether a message is of the session that it names.
 //
-// Threads  safe; pure.
+// Threads  safe.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,9 @@
 
 namespace passband::server {
 
-// kStaleEpoch or kWrongMac; nullopt when `header` (which is of `bytes`) proves itself. `payload`
-// counts for HELLO and FETCH only.
-std::optional<TransportError> FaultOf(const Session& session,
-                                      const transport::RequestHeader& header,
+// kStaleEpoch, kWrongMac or kReplayed; nullopt when `header` (which is of `bytes`) proves itself:
+// then its request id is used up. `payload` counts for HELLO and FETCH only.
+std::optional<TransportError> FaultOf(Session& session, const transport::RequestHeader& header,
                                       std::span<const std::byte> bytes,
                                       std::span<const std::byte> payload);
 // What the sender is told.

@@ -53,7 +53,8 @@ void RequestRouter::OnMessage(Type type, Message& message) {
   if (fault.has_value()) {
     Count(*fault);
     message.Refuse(ToStatus(*fault));
-    if (type == Type::kBye) return;
+    // The answer to a message that was sent again would be taken for the first one's.
+    if (type == Type::kBye || fault == TransportError::kReplayed) return;
     // Counts, and answers.
     return Request(connection, connection, *header, MethodOf(type), arrival).Fail(ToStatus(*fault));
   }

@@ -6,7 +6,7 @@
 // sequences are closed then.
 //
 // Units      times are those of the table's clock.
-// Threads    safe; what changes is atomic.
+// Threads    safe; what changes is atomic, but for the request ids: a leaf mutex.
 // Ownership  shared by the table, calls under way and data connections.
 #pragma once
 
@@ -17,7 +17,9 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/mutex.h"
 #include "kvstore/types.h"
+#include "services/server/replay_window.h"
 
 namespace passband::server {
 
@@ -64,6 +66,13 @@ class Session {
   }
   bool connection_lost() const { return lost_.load(std::memory_order_relaxed); }
 
+  // Uses a request id of a message that is proved to be this session's. False: it was used
+  // before (replay_window.h).
+  bool TakeRequestId(uint64_t id) {
+    const MutexLock lock(mutex_);
+    return request_ids_.Take(id);
+  }
+
   // Set before what the session owned is closed. Whoever gave it something new meanwhile looks
   // here afterwards, and takes it back.
   bool ended() const { return ended_.load(); }
@@ -75,6 +84,8 @@ class Session {
   std::atomic<int64_t> expires_{0};
   std::atomic<bool> lost_{false};
   std::atomic<bool> ended_{false};
+  Mutex mutex_;
+  ReplayWindow request_ids_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace passband::server

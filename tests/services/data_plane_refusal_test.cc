@@ -155,6 +155,50 @@ TEST_F(DataPlaneRefusalTest, WrongMacAndEpochAreTold) {
   EXPECT_EQ(Errors("stale_epoch"), 1);
 }
 
+// Overheard and sent again: dropped, and the first one's answer is the only one.
+TEST_F(DataPlaneRefusalTest, AReplayedRequestIsDroppedAndCounted) {
+  auto append = transport::NewAppend(client_->identity(), client_->NextId());
+  append.sequence = sequence_;
+  append.first_token = 100;
+  append.count = 10;
+  append.row_bytes = kRowBytes;
+  append.kv_heads = kKvHeads;
+  const Bytes rows = TestRows(sequence_, 0, 100, 10);
+  append.checksum = Checksum(rows);
+  transport::Sign(client_->identity().key, append);
+  client_->Send(MessageType::kAppend, HeaderBytes(append), rows);
+  ASSERT_TRUE(client_->Await(append.request.request_id)->status.ok());
+  // After a truncation the very same bytes would fit once more.
+  v1::TruncateSequenceRequest truncate;
+  truncate.set_sequence(sequence_);
+  truncate.set_tokens(100);
+  v1::TruncateSequenceResponse truncated;
+  ASSERT_TRUE(
+      client_->stub().TruncateSequence(client_->Context().get(), truncate, &truncated).ok());
+  for (const SendMode mode : {SendMode::kEager, SendMode::kRendezvous}) {
+    const double before = Errors("replayed");
+    client_->Send(MessageType::kAppend, HeaderBytes(append), rows, mode);
+    EXPECT_TRUE(client_->Wait([&] { return Errors("replayed") == before + 1; }));
+  }
+  EXPECT_FALSE(
+      client_->Await(append.request.request_id, std::chrono::milliseconds(100)).has_value());
+  EXPECT_EQ(client_->Read(sequence_, 0, 100, 1).status.code(), StatusCode::kOutOfRange);
+}
+
+// Well signed, by a session of another tenant, in the name of this one's.
+TEST_F(DataPlaneRefusalTest, AnotherSessionsKeyProvesNothing) {
+  const auto stranger = Client("b");
+  ASSERT_TRUE(stranger->Hello().ok());
+  auto read = NewRead();
+  transport::Sign(stranger->identity().key, read);
+  stranger->Send(MessageType::kRead, HeaderBytes(read), {});
+  EXPECT_TRUE(client_->Wait([&] { return Errors("wrong_mac") == 1; }));
+  // Told to whom it was said to be of, never to the stranger.
+  EXPECT_EQ(client_->Await(read.request.request_id)->status.code(), StatusCode::kUnauthenticated);
+  EXPECT_FALSE(
+      stranger->Await(read.request.request_id, std::chrono::milliseconds(100)).has_value());
+}
+
 TEST_F(DataPlaneRefusalTest, PayloadOfAFetchIsUnderTheMac) {
   transport::FetchBuilder builder;
   const std::vector<uint32_t> tokens = {1, 2, 3};
