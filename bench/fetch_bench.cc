@@ -5,7 +5,8 @@
 // random rows of each of the 8 kv heads of a random layer through RemoteService. The floor
 // is bench/raw_fetch: the same rows, gathered and sent between two bare UCX peers. Rounds
 // of the two alternate, so that both meet the same neighbours; the ratio is the median of
-// the rounds' ratios.
+// the rounds' ratios. grpc and mtls fetch over gRPC, without and with mutual TLS; their
+// floor is UCX's over TCP.
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -17,6 +18,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <random>
 #include <string>
@@ -27,6 +29,7 @@
 #include "bench/raw_fetch.h"
 #include "nlohmann/json.hpp"
 #include "sdk/remote_service.h"
+#include "tests/support/certificates.h"
 #include "tests/support/server_process.h"
 
 namespace passband::bench {
@@ -258,20 +261,46 @@ struct Line {
   }
 };
 
-StatusOr<Line> Measure(const Options& options, const std::string& tls) {
+// How rows travel: a UCX transport, or gRPC.
+struct Carrier {
+  std::string tls = "tcp";  // UCX's transport, of the floor at least
+  std::vector<std::string> server_flags;
+  RemoteOptions remote;
+};
+
+Carrier CarrierOf(const std::string& name, const std::string& folder) {
+  Carrier out;
+  if (name != "grpc" && name != "mtls") {
+    out.tls = name;
+    return out;
+  }
+  out.server_flags = {"--data-plane", "grpc"};
+  out.remote.data_plane = "grpc";
+  if (name == "grpc") return out;
+  const test::CertificateAuthority authority(folder, "authority");
+  const TlsFiles server = authority.Issue("server", {.common_name = "server", .loopback = true});
+  out.server_flags.insert(out.server_flags.end(), {"--tls-cert", server.certificate, "--tls-key",
+                                                   server.key, "--tls-client-ca", server.ca});
+  out.remote.tls = authority.Issue("client", {.common_name = "bench"});
+  return out;
+}
+
+StatusOr<Line> Measure(const Options& options, const std::string& name, const Carrier& carrier) {
+  const std::string& tls = carrier.tls;
   const uint64_t ram = uint64_t{kLayers} * kKvHeads * kRowBytes * options.tokens * 17 / 16;
+  std::vector<std::string> flags = {"--ram",       std::to_string(ram), "--transports",
+                                    tls + ",self", "--log-level",       "warn"};
+  flags.insert(flags.end(), carrier.server_flags.begin(), carrier.server_flags.end());
   PASSBAND_ASSIGN_OR_RETURN(
       const auto server,
-      test::ServerProcess::Start({.binary = PASSBAND_SERVER_BINARY,
-                                  .flags = {"--ram", std::to_string(ram), "--transports",
-                                            tls + ",self", "--log-level", "warn"},
-                                  .cpu = kServerCpu}));
-  RemoteOptions remote;
+      test::ServerProcess::Start(
+          {.binary = PASSBAND_SERVER_BINARY, .flags = flags, .cpu = kServerCpu}));
+  RemoteOptions remote = carrier.remote;
   remote.control_address = server->control_address();
   remote.transports = tls + ",self";
   const WorkerProcess worker(options, remote);
   PASSBAND_RETURN_IF_ERROR(worker.AwaitReady());
-  Line out;
+  Line out{.transport = name};
   for (uint32_t round = 0; round < options.rounds; ++round) {
     PASSBAND_ASSIGN_OR_RETURN(const RawFetchResult raw,
                               MeasureRawFetch({.tls = tls,
@@ -280,7 +309,7 @@ StatusOr<Line> Measure(const Options& options, const std::string& tls) {
                                                .requests = options.requests,
                                                .server_cpu = kServerCpu,
                                                .client_cpu = kClientCpu}));
-    out.transport = raw.transport;
+    if (remote.data_plane != "grpc") out.transport = raw.transport;
     out.raw.Add(raw.seconds);
     PASSBAND_ASSIGN_OR_RETURN(const std::vector<double> product, worker.Round(options.requests));
     out.product.Add(product);
@@ -334,17 +363,20 @@ int Main(int argc, char** argv) {
   app.add_option("--requests", options.requests, "Requests in a round")
       ->check(CLI::Range(10, 4000));
   app.add_option("--rows", options.rows, "Rows in a request")->check(CLI::Range(8, 1 << 14));
-  app.add_option("--transports", transports, "UCX transports to measure, posix and tcp");
+  app.add_option("--transports", transports, "What to measure: posix, tcp, grpc, mtls");
   CLI11_PARSE(app, argc, argv);
+  std::string folder = std::filesystem::temp_directory_path() / "passband-bench-XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr) return 1;
   std::vector<Line> lines;
   for (const std::string& tls : transports) {
-    const auto line = Measure(options, tls);
+    const auto line = Measure(options, tls, CarrierOf(tls, folder));
     if (!line.ok()) {
       std::fprintf(stderr, "%s: %s\n", tls.c_str(), line.status().ToString().c_str());
       return 1;
     }
     lines.push_back(*line);
   }
+  std::filesystem::remove_all(folder);
   options.json ? PrintJson(lines, options) : PrintTable(lines);
   return 0;
 }

@@ -1,6 +1,6 @@
 # The product beside its floor; the server is a process of its own.
 if(TARGET passband-server AND TARGET passband::test_support)
-  passband_bench(fetch_bench DEPS passband::remote passband::test_support
+  passband_bench(fetch_bench DEPS passband::remote passband::test_support passband::test_certificates
     nlohmann_json::nlohmann_json CLI11::CLI11)
   target_sources(fetch_bench PRIVATE ${PROJECT_SOURCE_DIR}/bench/raw_fetch.cc)
   target_compile_definitions(fetch_bench PRIVATE
