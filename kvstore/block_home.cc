@@ -61,7 +61,7 @@ void BlockHome::Bury(Block& block) {
   if (resident && clean) AddClean(-bytes);
   if (resident && !clean && (word & Block::kFrozen) != 0) AddDirty(-bytes);
   if (!resident && clean) AddSpilled(-bytes);
-  if (clean && tier_ != nullptr && !closing_.load(std::memory_order_relaxed))
+  if (clean && tier_ != nullptr && !keeping_.load(std::memory_order_relaxed))
     tier_->Drop(block.address());
   if (block.data_ != nullptr) FreeSlot(block.data_);
 }

@@ -54,8 +54,8 @@ class BlockHome {
   void StopForgetting() { forgetting_.store(false); }
   uint64_t forgotten_generation() const { return forgotten_generation_.load(); }
 
-  // From now on blocks that go leave their copies where they are: the store is closing.
-  void Close() { closing_.store(true, std::memory_order_relaxed); }
+  // Whether blocks that go leave their copies where they are: they are wanted after a restart.
+  void KeepCopies(bool keep) { keeping_.store(keep, std::memory_order_relaxed); }
 
   // Waits until a slot came free or a block became clean, at most until `until`.
   void WaitForRoom(Time until);
@@ -98,7 +98,7 @@ class BlockHome {
   std::atomic<uint64_t> dropped_bytes_{0};
   std::atomic<uint64_t> forgotten_generation_{0};
   std::atomic<bool> forgetting_{false};
-  std::atomic<bool> closing_{false};
+  std::atomic<bool> keeping_{false};
 
   Arena::Cursor dirty_cursor_;  // ColdDirty's
   Mutex drop_mutex_;            // outside the arena's lock

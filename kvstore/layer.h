@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <deque>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -68,6 +69,12 @@ class Layer {
   void Abort(const Ticket& ticket, std::vector<BlockRef>& released);
   // Forgets tokens >= `tokens` (<= published) and voids every ticket.
   void Truncate(uint64_t tokens, std::vector<BlockRef>& released);
+
+  // Of a layer that nobody appends to: by a block with the same rows. Returns the one before.
+  BlockRef ReplaceLast(BlockRef by) {
+    std::swap(blocks_.back(), by);
+    return by;
+  }
 
   // Appends pointers to `out`; on error, or when something is missing, leaves what it had
   // appended.

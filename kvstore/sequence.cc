@@ -18,20 +18,28 @@ Status InLayer(const Status& status, SequenceId id, uint32_t layer) {
 }  // namespace
 
 Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector<Column>& columns) {
+  return FromColumns(shape, columns, columns.size() * kBlockTokens);
+}
+
+Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector<Column>& columns,
+                                         uint64_t tokens) {
   Contents contents;
-  contents.indexed = columns.size();
+  contents.indexed = tokens / kBlockTokens;
   contents.layers.reserve(shape.layers);
   for (uint32_t layer = 0; layer < shape.layers; ++layer) {
     std::vector<BlockRef> blocks;
     blocks.reserve(columns.size());
     for (const Column& column : columns) blocks.push_back(column[layer]);
-    contents.layers.emplace_back(shape, layer, std::move(blocks), columns.size() * kBlockTokens);
+    contents.layers.emplace_back(shape, layer, std::move(blocks), tokens);
   }
   return contents;
 }
 
-Sequence::Sequence(Identity identity, Contents contents, const Clock& clock)
-    : identity_(std::move(identity)), clock_(clock), contents_(std::move(contents)) {
+Sequence::Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed)
+    : identity_(std::move(identity)),
+      clock_(clock),
+      sealed_(sealed),
+      contents_(std::move(contents)) {
   Touch();
 }
 
@@ -200,10 +208,44 @@ StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
   return fork;
 }
 
-bool Sequence::CloseIf(bool unsealed_only) {
+StatusOr<Sequence::Kept> Sequence::Keep() const {
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  Kept kept{.committed = Committed(),
+            .columns = {},
+            .token_ids = contents_.token_ids,
+            .chain = contents_.chain};
+  kept.columns.resize((kept.committed + kBlockTokens - 1) / kBlockTokens);
+  for (size_t i = 0; i < kept.columns.size(); ++i) {
+    for (const Layer& layer : contents_.layers) kept.columns[i].push_back(layer.blocks()[i]);
+  }
+  return kept;
+}
+
+bool Sequence::ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef& by) {
+  BlockRef released;  // outlives the lock
+  MutexLock lock(mutex_);
+  if (closed_ || !sealed_) return false;
+  Layer& rows = contents_.layers[layer];
+  if (rows.published() != Committed() || rows.blocks().back() != block) return false;
+  released = rows.ReplaceLast(by);
+  return true;
+}
+
+std::optional<Sequence::Closed> Sequence::Close() {
+  Closed closed;
+  MutexLock lock(mutex_);
+  if (closed_) return std::nullopt;
+  closed_ = true;
+  closed.sealed = sealed_;
+  std::swap(closed.contents, contents_);
+  return closed;
+}
+
+bool Sequence::CloseUnlessSealed() {
   Contents released;  // outlives the lock
   MutexLock lock(mutex_);
-  if (closed_ || (unsealed_only && sealed_)) return false;
+  if (closed_ || sealed_) return false;
   closed_ = true;
   std::swap(released, contents_);
   return true;

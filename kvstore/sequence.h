@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,11 +53,14 @@ class Sequence {
     uint64_t indexed = 0;             // columns the prefix index was given
   };
 
-  // The whole columns of a known prefix, the same for every layer.
+  // The columns of a known prefix, the same for every layer; `tokens` in all.
+  static Contents FromColumns(const KvShape& shape, const std::vector<Column>& columns,
+                              uint64_t tokens);
+  // All of them whole.
   static Contents FromColumns(const KvShape& shape, const std::vector<Column>& columns);
 
   // `clock` must outlive this.
-  Sequence(Identity identity, Contents contents, const Clock& clock);
+  Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed = false);
 
   // Never change: need no lock.
   SequenceId id() const { return identity_.id; }
@@ -80,9 +84,25 @@ class Sequence {
   Status Truncate(uint64_t tokens);
   Status Seal();
   StatusOr<Contents> Fork(uint64_t tokens);
-  // False when it is closed already (or sealed, for CloseUnlessSealed).
-  bool Close() { return CloseIf(false); }
-  bool CloseUnlessSealed() { return CloseIf(true); }
+  // What has to be kept of a sealed sequence: `committed` tokens.
+  struct Kept {
+    uint64_t committed = 0;
+    std::vector<Column> columns;  // the last one may be partly filled
+    std::vector<uint32_t> token_ids;
+    std::vector<PrefixDigest> chain;
+  };
+  StatusOr<Kept> Keep() const;
+  // Of a sealed sequence: the last block of a layer, which is partly filled, by one with the
+  // same rows. False: it has other blocks, or rows that are not committed.
+  bool ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef& by);
+  // What it held, and whether it was sealed; nothing when it is closed already.
+  struct Closed {
+    Contents contents;
+    bool sealed = false;
+  };
+  std::optional<Closed> Close();
+  // False when it is closed or sealed.
+  bool CloseUnlessSealed();
 
   // All columns that the index was given before, from the first on.
   std::vector<NamedColumn> GivenColumns() const;
@@ -105,7 +125,6 @@ class Sequence {
   void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out, MissingBlocks& missing)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool CloseIf(bool unsealed_only);
   void Touch();
 
   const Identity identity_;

@@ -1,5 +1,6 @@
 #include "kvstore/sequence_table.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -7,9 +8,34 @@ namespace passband {
 namespace {
 
 constexpr size_t kPiece = 256;
+// 53 bits in all, which a JSON reader holds exactly: seconds since 2020, then what a run counts
+// up. A run that gives more a second borrows from seconds that it outlives.
+constexpr int kIdBits = 22;
+constexpr uint64_t kIdsOfASecond = uint64_t{1} << kIdBits;
+constexpr uint64_t kIdSeconds = (uint64_t{1} << 31) - 1;
+constexpr int64_t kIdEpoch = 1'577'836'800;
 constexpr std::chrono::seconds kRetryAfter{1};
 
 }  // namespace
+
+uint64_t FirstSequenceId(std::chrono::system_clock::time_point now, uint64_t random) {
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  const uint64_t since = static_cast<uint64_t>(std::max<int64_t>(seconds - kIdEpoch, 0));
+  return ((since & kIdSeconds) << kIdBits) + 1 + random % (kIdsOfASecond / 2);
+}
+
+void SequenceTable::StartAfter(uint64_t id) {
+  MutexLock lock(mutex_);
+  if (first_id_ >= id + kIdsOfASecond) return;
+  first_id_ = id + kIdsOfASecond;
+  last_id_ = first_id_ - 1;
+}
+
+uint64_t SequenceTable::first_id() const {
+  MutexLock lock(mutex_);
+  return first_id_;
+}
 
 SequenceId SequenceTable::NextId() {
   MutexLock lock(mutex_);
@@ -25,7 +51,7 @@ Status SequenceTable::Insert(std::shared_ptr<Sequence> sequence) {
         kRetryAfter);
   }
   const SequenceId id = sequence->id();
-  sequences_.emplace(id, std::move(sequence));
+  PASSBAND_CHECK(sequences_.emplace(id, std::move(sequence)).second);
   return OkStatus();
 }
 

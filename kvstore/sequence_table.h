@@ -5,6 +5,7 @@
 // Ownership  shares the sequences with the calls that use them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -17,9 +18,20 @@
 
 namespace passband {
 
+// Where the ids of a run begin: a client that comes back with an id of an earlier run must not
+// meet another sequence.
+uint64_t FirstSequenceId(std::chrono::system_clock::time_point now, uint64_t random);
+
 class SequenceTable {
  public:
-  explicit SequenceTable(uint64_t max_sequences) : max_sequences_(max_sequences) {}
+  // Ids begin at `first_id`.
+  SequenceTable(uint64_t max_sequences, uint64_t first_id)
+      : max_sequences_(max_sequences), first_id_(first_id), last_id_(first_id - 1) {}
+
+  // Ids up to `id`, and as many as a run may have used behind it, are not given: they were by
+  // an earlier run. Before the first NextId.
+  void StartAfter(uint64_t id);
+  uint64_t first_id() const;
 
   // An id that no sequence had before.
   SequenceId NextId();
@@ -44,13 +56,24 @@ class SequenceTable {
     }
   }
 
+  std::vector<std::shared_ptr<Sequence>> All() const {
+    std::vector<std::shared_ptr<Sequence>> all;
+    for (SequenceId after;;) {
+      const std::vector<std::shared_ptr<Sequence>> piece = After(after);
+      if (piece.empty()) return all;
+      all.insert(all.end(), piece.begin(), piece.end());
+      after = piece.back()->id();
+    }
+  }
+
  private:
   // The next few sequences after `after`.
   std::vector<std::shared_ptr<Sequence>> After(SequenceId after) const;
 
   const uint64_t max_sequences_;
   mutable Mutex mutex_;
-  uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t first_id_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_id_ ABSL_GUARDED_BY(mutex_);
   absl::btree_map<SequenceId, std::shared_ptr<Sequence>> sequences_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "kvstore/catalog_records.h"
+
 namespace passband {
 namespace {
 
@@ -50,6 +52,11 @@ Status Spiller::DropOldest(uint64_t seen) {
   if (!generation.ok()) return generation.status();
   dropped_generations_.fetch_add(1, std::memory_order_relaxed);
   index_.DropLost();
+  if (catalog_ == nullptr) return OkStatus();
+  CatalogBatch batch;
+  batch.Put(RecordKind::kStore, kForgottenKey, Encode(home_.forgotten_generation()));
+  // Without the record, a later run finds the blocks gone when it reads them.
+  if (!catalog_->Write(batch).ok()) errors_.fetch_add(1, std::memory_order_relaxed);
   return OkStatus();
 }
 

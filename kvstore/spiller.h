@@ -20,6 +20,7 @@
 #include "base/status.h"
 #include "kvstore/block_home.h"
 #include "kvstore/block_pool.h"
+#include "kvstore/catalog.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/types.h"
 
@@ -35,8 +36,10 @@ class Spiller {
   };
 
   // The home has a tier.
-  Spiller(BlockHome& home, PrefixIndex& index, BlockPool& pool, FullTierPolicy policy)
-      : home_(home), index_(index), pool_(pool), policy_(policy) {}
+  // `catalog` may be null; what the tier forgets is recorded there.
+  Spiller(BlockHome& home, PrefixIndex& index, BlockPool& pool, FullTierPolicy policy,
+          Catalog* catalog)
+      : home_(home), index_(index), pool_(pool), policy_(policy), catalog_(catalog) {}
 
   // Makes a frozen, resident block clean, by waiting if another thread is writing it. OK as
   // well when it is clean already, or no frozen block any more.
@@ -58,6 +61,7 @@ class Spiller {
   PrefixIndex& index_;
   BlockPool& pool_;
   const FullTierPolicy policy_;
+  Catalog* const catalog_;
   Mutex drop_mutex_;  // held while the tier forgets; before no other
   std::atomic<Time> again_{Time{}};
   std::atomic<uint64_t> written_blocks_{0};

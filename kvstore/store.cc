@@ -13,8 +13,13 @@ StatusOr<std::unique_ptr<Store>> Store::Create(Options options) {
     return Error(StatusCode::kInvalidArgument, "watermarks {} and {}: give 0 < low <= high <= 1",
                  options.low_watermark, options.high_watermark);
   }
+  if (options.catalog != nullptr && options.tier == nullptr) {
+    return Error(StatusCode::kInvalidArgument, "a catalog needs the tier that it names blocks of");
+  }
   PASSBAND_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena, Arena::Create(options.arena));
-  return std::unique_ptr<Store>(new Store(std::make_unique<Impl>(options, std::move(arena))));
+  auto impl = std::make_unique<Impl>(options, std::move(arena));
+  PASSBAND_RETURN_IF_ERROR(impl->Start());
+  return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -87,15 +92,14 @@ Status Store::Truncate(const std::string& tenant, SequenceId id, uint64_t tokens
   return sequence->Truncate(tokens);
 }
 
-Status Store::Seal(const std::string& tenant, SequenceId id) {
-  PASSBAND_ASSIGN_OR_RETURN(const auto sequence, impl_->table.Find(tenant, id));
-  return sequence->Seal();
-}
-
 Status Store::Close(const std::string& tenant, SequenceId id) {
   PASSBAND_ASSIGN_OR_RETURN(const auto sequence, impl_->table.Find(tenant, id));
-  if (!sequence->Close()) return Error(StatusCode::kNotFound, "sequence {} is not open", id);
+  std::optional<Sequence::Closed> closed = sequence->Close();
+  if (!closed.has_value()) return Error(StatusCode::kNotFound, "sequence {} is not open", id);
   impl_->table.Erase(id);
+  if (closed->sealed && impl_->sealer != nullptr) {
+    impl_->sealer->Forget(id, std::move(closed->contents));
+  }
   return OkStatus();
 }
 

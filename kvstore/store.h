@@ -22,11 +22,15 @@
 //
 // The calls without a MissingBlocks do all of that themselves and wait: not for data threads.
 //
+// With a catalog, a sealed sequence survives a crash once Seal is done, with its prefix: a store
+// created anew over the same tier and catalog has both again. What is not sealed is gone.
+// Ids differ from one run to the next.
+//
 // Units      lengths in tokens; a token index counts from 0.
 // Threads    safe. Data calls (BeginAppend, Resolve, ResolveRange) take one
 //            short lock of the sequence, no global one for longer than a look-up.
 //            sequence.h gives the order of the locks.
-// Ownership  owns the arena; the tier must outlive it. Rows and append slots keep their blocks alive
+// Ownership  owns the arena; tier and catalog must outlive it. Rows and append slots keep their blocks alive
 //            after Truncate, Close or eviction, until they are destroyed; all of
 //            them before the store (checked).
 // Errors     kNotFound           unknown or closed sequence, or another
@@ -51,6 +55,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -59,6 +64,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "kvstore/arena.h"
+#include "kvstore/catalog.h"
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/restorer.h"
@@ -74,7 +80,8 @@ class Store {
     uint64_t max_sequences = 100'000;
     const Clock* clock = nullptr;  // null: the real one
 
-    Tier* tier = nullptr;  // null: RAM is all there is
+    Tier* tier = nullptr;        // null: RAM is all there is
+    Catalog* catalog = nullptr;  // null: nothing survives a restart; else needs a tier
     FullTierPolicy full_tier = FullTierPolicy::kDropOldest;
     // Of the arena: above `low` blocks are written to the tier, so that what has no copy there
     // stays under it; above `high` blocks leave RAM. 0 < low <= high <= 1.
@@ -149,8 +156,14 @@ class Store {
   // Forgets tokens >= `tokens` (<= committed) in every layer; appends under way
   // are void.
   Status Truncate(const std::string& tenant, SequenceId id, uint64_t tokens);
-  // No more changes; the sequence outlives its owner. Sealing twice is no error.
-  Status Seal(const std::string& tenant, SequenceId id);
+  // No more changes; the sequence outlives its owner. Sealing twice is no error. With a
+  // catalog, `done` is called once it would survive a crash, on a thread of the store's or
+  // before this returns; after an error it is sealed, but would not.
+  void Seal(const std::string& tenant, SequenceId id, std::function<void(const Status&)> done);
+  Status Seal(const std::string& tenant, SequenceId id);  // waits for that
+  // Seals every sequence that has rows, and waits. `progress` is told of how many of how many
+  // are durable, about once a second. Returns how many could not be made so.
+  uint64_t SealAll(const std::function<void(uint64_t done, uint64_t of)>& progress);
   // Forgets the sequence. Its complete blocks stay findable by prefix until
   // their memory is needed.
   Status Close(const std::string& tenant, SequenceId id);

@@ -1,6 +1,8 @@
 #include "kvstore/store_impl.h"
 
 #include <algorithm>
+#include <chrono>
+#include <random>
 
 namespace passband {
 
@@ -12,21 +14,33 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
       index(home),
       pool(home, index),
       models(arena->max_block_bytes()),
-      table(options.max_sequences) {
-  if (options.tier == nullptr) return;
-  spiller = std::make_unique<Spiller>(home, index, pool, options.full_tier);
+      table(options.max_sequences,
+            FirstSequenceId(std::chrono::system_clock::now(), std::random_device()())) {}
+
+Status Store::Impl::Start() {
+  if (options.tier == nullptr) return OkStatus();
+  CatalogLoader loader({options.catalog, options.tier, home, index, models, table, clock});
+  if (options.catalog != nullptr) PASSBAND_RETURN_IF_ERROR(loader.Load());
+  loaded = loader.counts();
+  spiller = std::make_unique<Spiller>(home, index, pool, options.full_tier, options.catalog);
   evictor = std::make_unique<Evictor>(
       home, *spiller,
       Evictor::Options{.high = options.high_watermark, .low = options.low_watermark});
   pool.set_evictor([this](bool starved) { evictor->Kick(starved); });
   restorer = std::make_unique<Restorer>(home, pool, options.restore_threads);
+  if (options.catalog != nullptr) {
+    sealer =
+        std::make_unique<Sealer>(home, *spiller, *options.catalog, models, loader.TakeLedger());
+  }
+  return OkStatus();
 }
 
 Store::Impl::~Impl() {
+  sealer.reset();
   restorer.reset();
   evictor.reset();
   pool.set_evictor(nullptr);
-  home.Close();
+  home.KeepCopies(true);
 }
 
 void Store::Impl::Publish(const Sequence& sequence, const std::vector<NamedColumn>& columns) {
@@ -79,6 +93,14 @@ StoreStats Store::Impl::MemoryStats() const {
   stats.restored_bytes = restores.bytes;
   stats.lost_blocks = restores.lost_blocks;
   stats.tier_read_errors = restores.tier_errors;
+  stats.restored_sequences = loaded.sequences;
+  stats.left_out_sequences = loaded.left_out;
+  stats.damaged_records = loaded.damaged;
+  if (sealer == nullptr) return stats;
+  const Sealer::Stats seals = sealer->stats();
+  stats.durable_seals = seals.sealed;
+  stats.seal_failures = seals.failures;
+  stats.seals_pending = seals.pending;
   return stats;
 }
 

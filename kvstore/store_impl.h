@@ -11,10 +11,12 @@
 
 #include "kvstore/block_home.h"
 #include "kvstore/block_pool.h"
+#include "kvstore/catalog_loader.h"
 #include "kvstore/evictor.h"
 #include "kvstore/model_registry.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/restorer.h"
+#include "kvstore/sealer.h"
 #include "kvstore/sequence.h"
 #include "kvstore/sequence_table.h"
 #include "kvstore/spiller.h"
@@ -25,6 +27,8 @@ namespace passband {
 struct Store::Impl {
   Impl(const Options& store_options, std::unique_ptr<Arena> owned_arena);
   ~Impl();
+  // Reads the catalog and starts the threads.
+  Status Start();
 
   // Gives columns to the prefix index. When the index has dropped columns before
   // them (equal ones that another sequence had given), gives all of the
@@ -51,6 +55,8 @@ struct Store::Impl {
   std::unique_ptr<Spiller> spiller;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<Restorer> restorer;
+  std::unique_ptr<Sealer> sealer;  // null without a catalog
+  CatalogLoader::Counts loaded;
 };
 
 }  // namespace passband

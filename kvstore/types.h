@@ -48,6 +48,7 @@ struct ModelSpec {
   std::string fingerprint;
   std::string name;  // for people
   KvShape shape;
+  std::string detail;  // whoever registers it keeps this with it
 };
 
 // What happens when the tier below RAM is at its limit: it forgets its oldest generation, or
@@ -115,6 +116,12 @@ struct StoreStats {
   uint64_t restored_bytes = 0;
   uint64_t lost_blocks = 0;  // found missing or damaged
   uint64_t tier_read_errors = 0;
+  uint64_t restored_sequences = 0;  // at start: sealed by an earlier run,
+  uint64_t left_out_sequences = 0;  // recorded, but cannot be served
+  uint64_t damaged_records = 0;
+  uint64_t durable_seals = 0;  // by this run
+  uint64_t seal_failures = 0;  // of erasing records, too
+  uint64_t seals_pending = 0;
 };
 
 }  // namespace passband

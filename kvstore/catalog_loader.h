@@ -1,0 +1,74 @@
+// CatalogLoader: what the catalog says, made into models, sequences and prefixes again.
+//
+// Reads records only: the bytes of blocks stay where they are until they are asked for. A
+// record that cannot be read, or a sequence that cannot be served, costs itself and is counted;
+// nothing of it is erased.
+//
+// Threads    one, before the store is used.
+// Ownership  what it is created with must outlive it.
+// Errors     those of Catalog and of Tier::DropUnclaimed
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "kvstore/block_home.h"
+#include "kvstore/catalog.h"
+#include "kvstore/column_ledger.h"
+#include "kvstore/model_registry.h"
+#include "kvstore/prefix_index.h"
+#include "kvstore/sequence_table.h"
+
+namespace passband {
+
+class CatalogLoader {
+ public:
+  struct Parts {
+    Catalog* catalog;
+    Tier* tier;
+    BlockHome& home;
+    PrefixIndex& index;
+    ModelRegistry& models;
+    SequenceTable& table;
+    const Clock& clock;
+  };
+  struct Counts {
+    uint64_t sequences = 0;
+    uint64_t left_out = 0;  // sequences
+    uint64_t damaged = 0;   // records
+  };
+
+  explicit CatalogLoader(const Parts& parts) : parts_(parts) {}
+
+  Status Load();
+  // Of Load.
+  ColumnLedger TakeLedger() { return std::move(ledger_); }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Stored {
+    ColumnRecord record;
+    Column blocks;  // once a sequence has it
+  };
+
+  Status LoadFacts();
+  Status LoadModels();
+  Status LoadColumns();
+  Status LoadSequences();
+  // A sequence that can be served is in the table afterwards.
+  Status Restore(const SequenceRecord& record);
+  const Column& ColumnOf(const KvShape& shape, Stored& stored);
+  void Index(const Sequence::Contents& contents, const std::vector<Column>& columns);
+  void Damaged(const Status& why);
+
+  const Parts parts_;
+  ColumnLedger ledger_;
+  Counts counts_;
+  absl::flat_hash_map<uint64_t, Stored> columns_;
+};
+
+}  // namespace passband
