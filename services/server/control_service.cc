@@ -53,14 +53,20 @@ grpc::ServerUnaryReactor* ControlService::Answer(Context* context, Rpc rpc, cons
   return reactor;
 }
 
+StatusOr<std::shared_ptr<const Session>> ControlService::AuthenticateCall(
+    const Context& context) const {
+  PASSBAND_ASSIGN_OR_RETURN(std::shared_ptr<const Session> session,
+                            parts_.sessions.Authenticate(Metadata(context, "passband-session"),
+                                                         Metadata(context, "passband-token")));
+  PASSBAND_RETURN_IF_ERROR(CheckCertificate(*session, *context.auth_context()));
+  return session;
+}
+
 template <typename Body>
 grpc::ServerUnaryReactor* ControlService::AnswerSession(Context* context, Rpc rpc,
                                                         const Body& body) {
   return Answer(context, rpc, [&]() -> Status {
-    PASSBAND_ASSIGN_OR_RETURN(const std::shared_ptr<const Session> session,
-                              parts_.sessions.Authenticate(Metadata(*context, "passband-session"),
-                                                           Metadata(*context, "passband-token")));
-    PASSBAND_RETURN_IF_ERROR(CheckCertificate(*session, *context->auth_context()));
+    PASSBAND_ASSIGN_OR_RETURN(const auto session, AuthenticateCall(*context));
     return body(*session);
   });
 }
@@ -238,12 +244,24 @@ grpc::ServerUnaryReactor* ControlService::TruncateSequence(
   });
 }
 
+// Answered once the sequence would survive a crash, by a thread of the store's.
 grpc::ServerUnaryReactor* ControlService::SealSequence(Context* context,
                                                        const v1::SealSequenceRequest* request,
                                                        v1::SealSequenceResponse*) {
-  return AnswerSession(context, Rpc::kSealSequence, [&](const Session& session) {
-    return parts_.store.Seal(session.tenant(), SequenceId{request->sequence()});
-  });
+  Reactor* const reactor = context->DefaultReactor();
+  const auto finish = [this, context, reactor,
+                       start = std::chrono::steady_clock::now()](const Status& status) {
+    parts_.rpcs.Record(Rpc::kSealSequence, status.code(),
+                       Seconds(std::chrono::steady_clock::now() - start));
+    reactor->Finish(StatusToGrpc(status, *context));
+  };
+  const auto session = AuthenticateCall(*context);
+  if (!session.ok()) {
+    finish(session.status());
+  } else {
+    parts_.store.Seal((*session)->tenant(), SequenceId{request->sequence()}, finish);
+  }
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* ControlService::CloseSequence(Context* context,

@@ -1,5 +1,6 @@
 // ControlService: the control plane's calls over gRPC. Each reads the request, makes one call of
-// the domain, and writes the answer; it never waits.
+// the domain, and writes the answer; it never waits, but for the disk
+// when a profile is registered.
 //
 // Threads    safe; runs on gRPC's threads.
 // Ownership  everything in Parts must outlive it.
@@ -86,6 +87,7 @@ class ControlService final : public v1::Control::CallbackService {
 
   template <typename Response>
   void AddCapabilities(Response& response) const;
+  StatusOr<std::shared_ptr<const Session>> AuthenticateCall(const Context& context) const;
   Status CheckAdmitting() const;
   // A session that ended while it was given `id` must not keep it.
   Status KeepUnlessEnded(const Session& session, SequenceId id) const;

@@ -1,5 +1,7 @@
 #include "services/server/model_table.h"
 
+#include "base/log.h"
+#include "services/server/control_messages.h"
 #include "transport/wire.h"
 
 namespace passband::server {
@@ -17,11 +19,14 @@ Status Invalid(const char* field, uint64_t value, uint64_t low, uint64_t high) {
 }  // namespace
 
 ModelSpec ModelRecord::spec() const {
+  v1::Model message;
+  ToMessage(*this, message);
   return {.fingerprint = fingerprint,
           .name = name,
           .shape = {.layers = layers,
                     .kv_heads = kv_heads,
-                    .row_bytes = static_cast<uint32_t>(head.row_bytes())}};
+                    .row_bytes = static_cast<uint32_t>(head.row_bytes())},
+          .detail = message.SerializeAsString()};
 }
 
 bool ModelRecord::SameShape(const ModelRecord& other) const {
@@ -57,6 +62,21 @@ Status CheckModel(const ModelRecord& model) {
                  model.head.row_bytes());
   }
   return OkStatus();
+}
+
+ModelTable::ModelTable(Store& store) : store_(store) {
+  for (const ModelSpec& spec : store.Models()) {
+    v1::Model message;
+    const bool parsed = message.ParseFromString(spec.detail);
+    const StatusOr<ModelRecord> model =
+        parsed ? FromMessage(message) : Error(StatusCode::kDataLoss, "its description is damaged");
+    if (!model.ok()) {
+      log::Warn("model_not_restored", {{"model", spec.fingerprint}, {"why", model.status()}});
+      continue;
+    }
+    const MutexLock lock(mutex_);
+    models_.emplace(model->fingerprint, *model);
+  }
 }
 
 Status ModelTable::Register(const ModelRecord& model) {

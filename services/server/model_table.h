@@ -39,10 +39,11 @@ Status CheckModel(const ModelRecord& model);
 
 class ModelTable {
  public:
-  // `store` must outlive it.
-  explicit ModelTable(Store& store) : store_(store) {}
+  // `store` must outlive it. Knows the models that the store has from an earlier run.
+  explicit ModelTable(Store& store);
 
-  // Here and in the store. Idempotent for an equal shape.
+  // Here and in the store, which keeps it for later runs with the sequences that are sealed.
+  // Idempotent for an equal shape.
   Status Register(const ModelRecord& model);
   StatusOr<ModelRecord> Find(const std::string& fingerprint) const;
   // By fingerprint.

@@ -108,6 +108,17 @@ void Probe::AddSpill(MetricFamilies& out) const {
   out.Counter("passband_lost_blocks_total",
               "Blocks found damaged or gone: their rows are DATA_LOSS, never other bytes")
       .Value(Number(stats.lost_blocks));
+  out.Gauge("passband_restored_sequences", "Sealed by an earlier run, and here again")
+      .Value(Number(stats.restored_sequences));
+  out.Gauge("passband_left_out_sequences", "Sealed by an earlier run, but not to be served")
+      .Value(Number(stats.left_out_sequences));
+  out.Gauge("passband_damaged_records", "Records of the spill directory that cannot be read")
+      .Value(Number(stats.damaged_records));
+  out.Counter("passband_seals_total", "Sequences made durable, or not")
+      .Value({{"result", "ok"}}, Number(stats.durable_seals))
+      .Value({{"result", "error"}}, Number(stats.seal_failures));
+  out.Gauge("passband_seals_pending", "Sequences that wait to be made durable or forgotten")
+      .Value(Number(stats.seals_pending));
   out.Counter("passband_spill_dropped_generations_total", "Generations forgotten by a full disk")
       .Value(Number(stats.dropped_generations));
   out.Counter("passband_checksum_failures_total", "Reads of the disk whose bytes were damaged")

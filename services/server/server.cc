@@ -59,6 +59,7 @@ Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
                     .lock = settings.lock_memory},
           .max_sequences = settings.max_sequences,
           .tier = spill == nullptr ? nullptr : &spill->tier(),
+          .catalog = spill == nullptr ? nullptr : &spill->catalog(),
           .full_tier = settings.spill_full,
           .low_watermark = settings.low_watermark,
           .high_watermark = settings.high_watermark};
@@ -79,6 +80,7 @@ struct Server::Impl {
         spill(std::move(opened)),
         store(std::move(made)),
         models(*store),
+        profiles(spill == nullptr ? nullptr : &spill->catalog()),
         counters(DataPlanes::Threads(settings)),
         lifecycle([this] { OnDraining(); }),
         sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
@@ -89,6 +91,8 @@ struct Server::Impl {
   Status StartControl();
   Status StartHttp();
   void OnDraining();
+  // So that what workers left open survives the restart, too.
+  void SealAll();
   uint64_t OnEnd(const Session& session);
 
   const Settings settings;
@@ -162,6 +166,21 @@ void Server::Impl::OnDraining() {
   }
 }
 
+void Server::Impl::SealAll() {
+  if (spill == nullptr) return;
+  const StoreStats stats = store->Stats();
+  log::Info("sealing",
+            {{"sequences", stats.sequences_open + stats.sequences_sealed},
+             {"unwritten", FormatBytes(static_cast<double>(stats.pending_spill_bytes))}});
+  const uint64_t failed = store->SealAll([this](uint64_t done, uint64_t of) {
+    const auto unwritten = static_cast<double>(store->Stats().pending_spill_bytes);
+    log::Info("sealing", {{"done", done}, {"of", of}, {"unwritten", FormatBytes(unwritten)}});
+  });
+  if (failed > 0) {
+    log::Error("sequences_not_sealed", {{"sequences", failed}, {"device", spill->Health().device}});
+  }
+}
+
 uint64_t Server::Impl::OnEnd(const Session& session) {
   data_planes->CloseSession(session);
   return store->CloseOwned(session.owner());
@@ -172,6 +191,7 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
   PASSBAND_ASSIGN_OR_RETURN(auto spill, OpenSpill(settings));
   PASSBAND_ASSIGN_OR_RETURN(auto store, Store::Create(StoreOptions(settings, spill.get())));
   auto impl = std::make_unique<Impl>(settings, std::move(spill), std::move(store));
+  PASSBAND_RETURN_IF_ERROR(impl->profiles.Load(impl->models));
   impl->endpoints.host = settings.host;
   impl->endpoints.data_port = settings.data_port;
   PASSBAND_RETURN_IF_ERROR(impl->StartDataPlanes());
@@ -185,12 +205,15 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
     PASSBAND_RETURN_IF_ERROR(WriteReadyFile(settings.ready_file, out->endpoints()));
   }
   const Arena& arena = out->impl_->store->arena();
+  const StoreStats stats = out->impl_->store->Stats();
   log::Info("server_ready",
             {{"version", kVersion},
              {"control", HostPort(settings.host, out->endpoints().control_port)},
              {"http", HostPort(settings.host, out->endpoints().http_port)},
              {"data_port", settings.data_port},
              {"spill", settings.spill_dir.empty() ? "off" : settings.spill_dir},
+             {"restored_sequences", stats.restored_sequences},
+             {"left_out_sequences", stats.left_out_sequences},
              {"transports", out->impl_->data_planes->names()},
              {"tls", settings.tls.empty()      ? "off"
                      : settings.tls.ca.empty() ? "server"
@@ -211,6 +234,7 @@ void Server::Stop() {
   impl_->lifecycle.BeginDraining();
   const bool drained = impl_->data_planes->Drain(std::chrono::steady_clock::now() + timeout);
   if (!drained) log::Warn("requests_abandoned", {{"after", FormatSeconds(Seconds(timeout))}});
+  impl_->SealAll();
   if (impl_->grpc != nullptr) {
     impl_->grpc->Shutdown(std::chrono::system_clock::now() + timeout);
     impl_->grpc->Wait();

@@ -1,8 +1,8 @@
 // Server: who owns whom, and in which order they start and stop.
 //
 //   start: store -> tables -> data plane -> gRPC -> HTTP -> ready
-//   stop:  not ready, health NOT_SERVING -> answer what is under way (stop_timeout) -> gRPC
-//          -> sessions -> data plane -> HTTP -> store
+//   stop:  not ready, health NOT_SERVING -> answer what is under way (stop_timeout)
+//          -> seal what is open (with a spill directory) -> gRPC -> sessions -> data plane -> HTTP -> store
 //
 // Threads    Start, Stop and the destructor on one thread; the rest safe.
 // Ownership  owns everything it runs.

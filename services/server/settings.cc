@@ -89,8 +89,8 @@ const Choice kChoices[] = {
     {"--lock-memory", "PASSBAND_LOCK_MEMORY", &Texts::lock_memory, "false", "BOOL", kMemory,
      "Never swap it (mlock); needs a locked-memory limit above --ram. Off by default"},
     {"--spill-dir", "PASSBAND_SPILL_DIR", &Texts::spill_dir, "", "PATH", kSpill,
-     "An existing directory of its own, on a fast disk, for what RAM has no room for. "
-     "Default: RAM is all there is"},
+     "An existing directory of its own, on a fast disk, for what RAM has no room for; sealed "
+     "sequences in it survive a restart. Default: RAM is all there is"},
     {"--spill-limit", "PASSBAND_SPILL_LIMIT", &Texts::spill_limit, "64GiB", "SIZE", kSpill,
      "Keep no more than this on the disk"},
     {"--spill-full", "PASSBAND_SPILL_FULL", &Texts::spill_full, "drop-oldest", "POLICY", kSpill,
