@@ -16,6 +16,7 @@ Status CatalogLoader::Load() {
   parts_.home.KeepCopies(true);
   const Status sequences = LoadSequences();
   columns_.clear();
+  blocks_.clear();
   parts_.home.KeepCopies(false);
   PASSBAND_RETURN_IF_ERROR(sequences);
   PASSBAND_RETURN_IF_ERROR(parts_.tier->DropUnclaimed());
@@ -67,7 +68,7 @@ Status CatalogLoader::LoadColumns() {
                                   parts_.tier->Claim(address);
                                 ledger_.NoteColumn(*column);
                                 const uint64_t number = column->number;
-                                columns_[number].record = *std::move(column);
+                                columns_[number] = *std::move(column);
                               }));
   counts_.damaged += damaged;
   return OkStatus();
@@ -101,26 +102,19 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
   }
   for (const uint64_t number : record.columns) {
     const auto found = columns_.find(number);
-    if (found == columns_.end() || found->second.record.blocks.size() != shape.layers) {
+    if (found == columns_.end() || found->second.blocks.size() != shape.layers) {
       return Error(StatusCode::kDataLoss, "column {} is damaged or gone", number);
     }
   }
   std::vector<Column> columns;
   std::vector<PrefixDigest> chain;
   for (const uint64_t number : record.columns) {
-    Stored& stored = columns_.at(number);
-    columns.push_back(ColumnOf(shape, stored));
-    if (stored.record.named && chain.size() + 1 == columns.size()) {
-      chain.push_back(stored.record.digest);
-    }
+    const ColumnRecord& column = columns_.at(number);
+    columns.push_back(ColumnOf(shape, column.blocks));
+    if (column.named && chain.size() + 1 == columns.size()) chain.push_back(column.digest);
   }
   const uint64_t whole = columns.size();
-  if (tail) {
-    Column& last = columns.emplace_back();
-    for (const BlockAddress& address : record.tail) {
-      last.push_back(parts_.home.Adopt(shape.block_bytes(), shape.planes(), address));
-    }
-  }
+  if (tail) columns.push_back(ColumnOf(shape, record.tail));
   Sequence::Identity identity{.id = SequenceId(record.id),
                               .tenant = record.tenant,
                               .model = record.model,
@@ -143,12 +137,14 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
   return OkStatus();
 }
 
-const Column& CatalogLoader::ColumnOf(const KvShape& shape, Stored& stored) {
-  if (!stored.blocks.empty()) return stored.blocks;
-  for (const BlockAddress& address : stored.record.blocks) {
-    stored.blocks.push_back(parts_.home.Adopt(shape.block_bytes(), shape.planes(), address));
+Column CatalogLoader::ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses) {
+  Column column;
+  for (const BlockAddress& address : addresses) {
+    BlockRef& block = blocks_[address];
+    if (!block) block = parts_.home.Adopt(shape.block_bytes(), shape.planes(), address);
+    column.push_back(block);
   }
-  return stored.blocks;
+  return column;
 }
 
 void CatalogLoader::Index(const Sequence::Contents& contents, const std::vector<Column>& columns) {

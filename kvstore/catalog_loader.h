@@ -50,25 +50,23 @@ class CatalogLoader {
   const Counts& counts() const { return counts_; }
 
  private:
-  struct Stored {
-    ColumnRecord record;
-    Column blocks;  // once a sequence has it
-  };
-
   Status LoadFacts();
   Status LoadModels();
   Status LoadColumns();
   Status LoadSequences();
   // A sequence that can be served is in the table afterwards.
   Status Restore(const SequenceRecord& record);
-  const Column& ColumnOf(const KvShape& shape, Stored& stored);
+  // The same block for the same address: a block may be in several columns, and a last block
+  // of one sequence be a whole one of another.
+  Column ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses);
   void Index(const Sequence::Contents& contents, const std::vector<Column>& columns);
   void Damaged(const Status& why);
 
   const Parts parts_;
   ColumnLedger ledger_;
   Counts counts_;
-  absl::flat_hash_map<uint64_t, Stored> columns_;
+  absl::flat_hash_map<uint64_t, ColumnRecord> columns_;
+  std::map<BlockAddress, BlockRef> blocks_;
 };
 
 }  // namespace passband

@@ -1,7 +1,8 @@
 // Goal: a million random operations, with memory short all the time, leave the
 // store in agreement with a reference that shares nothing: every row it shows has
 // the bytes that were written, every error is the one its contract names, and at
-// the end no memory is lost.
+// the end no memory is lost. The same over a tier and a catalog, with a crash now and then:
+// what was sealed is back, whatever was in RAM.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -11,8 +12,12 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <thread>
 
+#include "base/units.h"
 #include "kvstore/store.h"
+#include "tests/kvstore/memory_catalog.h"
+#include "tests/kvstore/memory_tier.h"
 #include "tests/kvstore/reference_store.h"
 
 namespace passband {
@@ -20,8 +25,10 @@ namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr uint64_t kOperations = 100'000;
+constexpr uint64_t kTierOperations = 10'000;
 #else
 constexpr uint64_t kOperations = 1'200'000;
+constexpr uint64_t kTierOperations = 100'000;
 #endif
 
 constexpr KvShape kShapes[] = {
@@ -49,6 +56,9 @@ struct Held {
 class StoreProperty : public testing::Test {
  protected:
   void Run(uint64_t seed, uint64_t operations);
+  void RunOverTier(uint64_t seed, uint64_t operations);
+  void Prepare(uint64_t seed, const Store::Options& options);
+  void Operate(uint64_t operations);
 
   uint64_t Pick(uint64_t below) { return below == 0 ? 0 : random_() % below; }
   bool Chance(uint64_t percent) { return Pick(100) < percent; }
@@ -86,6 +96,9 @@ class StoreProperty : public testing::Test {
   void CloseOwned();
   void Stat();
   void Finish();
+  // Only what is sealed survives.
+  void CrashAndRestart();
+  Store::Options TierOptions();
 
   void NoteColumns(const ReferenceSequence& sequence);
   void AdoptPrefix(ReferenceSequence& sequence, uint64_t tokens);
@@ -94,6 +107,8 @@ class StoreProperty : public testing::Test {
   void Forget(const ReferenceSequence& sequence);
 
   std::mt19937_64 random_;
+  std::optional<MemoryTier> tier_;
+  MemoryCatalog catalog_;
   std::unique_ptr<Store> store_;
   std::vector<ModelSpec> models_;
   std::vector<std::shared_ptr<ReferenceSequence>> sequences_;
@@ -112,7 +127,9 @@ StatusCode CodeOf(const Status& status) { return status.code(); }
 void StoreProperty::CheckExhausted(const Status& status) {
   ASSERT_EQ(CodeOf(status), StatusCode::kResourceExhausted) << status;
   EXPECT_TRUE(RetryAfter(status).has_value());
-  EXPECT_EQ(store_->Stats().cached_bytes, 0u) << "failed with memory still to be had";
+  if (!tier_) {
+    EXPECT_EQ(store_->Stats().cached_bytes, 0u) << "failed with memory still to be had";
+  }
   ++exhausted_;
 }
 
@@ -126,8 +143,13 @@ void StoreProperty::AdoptPrefix(ReferenceSequence& sequence, uint64_t tokens) {
   const KvShape& shape = sequence.model.shape;
   for (uint32_t layer = 0; layer < shape.layers; ++layer) {
     PinnedRows rows;
-    const Status status =
-        store_->ResolveRange(sequence.tenant, sequence.id, layer, 0, tokens, rows);
+    Status status;
+    for (int tries = 0; tries < 20; ++tries) {
+      status = store_->ResolveRange(sequence.tenant, sequence.id, layer, 0, tokens, rows);
+      if (!tier_ || CodeOf(status) != StatusCode::kResourceExhausted) break;
+      held_.clear();
+      Close();
+    }
     ASSERT_TRUE(status.ok()) << status;
     for (uint64_t t = 0; t < tokens; ++t) {
       Bytes token;
@@ -423,6 +445,7 @@ void StoreProperty::Resolve() {
   // after it is not looked at first.
   PinnedRows rows;
   const Status status = store_->Resolve(tenant, groups, rows);
+  if (tier_ && CodeOf(status) == StatusCode::kResourceExhausted) return held_.clear();
   ASSERT_EQ(CodeOf(status), code) << status;
   if (!status.ok()) {
     EXPECT_TRUE(rows.rows().empty());
@@ -448,6 +471,7 @@ void StoreProperty::ResolveRange() {
     EXPECT_TRUE(rows.rows().empty());
     return;
   }
+  if (tier_ && CodeOf(status) == StatusCode::kResourceExhausted) return held_.clear();
   ASSERT_TRUE(status.ok()) << status;
   std::vector<Bytes> expected;
   for (uint32_t head = 0; head < shape.kv_heads; ++head) {
@@ -506,10 +530,69 @@ void StoreProperty::Finish() {
   EXPECT_EQ(stats.prefix_blocks, 0u);
 }
 
-void StoreProperty::Run(uint64_t seed, uint64_t operations) {
+void StoreProperty::CrashAndRestart() {
+  held_.clear();
+  slots_.clear();
+  catalog_.Freeze(store_->Stats().seals_pending == 0);
+  store_.reset();
+  catalog_.Freeze(false);
+  tier_->Crash();
+  auto store = Store::Create(TierOptions());
+  ASSERT_TRUE(store.ok()) << store.status();
+  store_ = *std::move(store);
+  for (const ModelSpec& model : models_) ASSERT_TRUE(store_->RegisterModel(model).ok());
+  std::erase_if(sequences_, [](const auto& sequence) {
+    sequence->closed = !sequence->sealed;
+    return sequence->closed;
+  });
+  for (const auto& sequence : sequences_) {
+    const uint64_t committed = sequence->committed();
+    for (ReferenceLayer& layer : sequence->layers) layer.tokens.resize(committed);
+  }
+  const StoreStats stats = store_->Stats();
+  ASSERT_EQ(stats.restored_sequences, sequences_.size());
+  ASSERT_EQ(stats.left_out_sequences + stats.damaged_records, 0u);
+  ASSERT_EQ(stats.used_bytes, 0u);
+}
+
+Store::Options StoreProperty::TierOptions() {
+  return {.arena = {.bytes = 384 << 10, .slab_bytes = 16 << 10},
+          .tier = &*tier_,
+          .catalog = &catalog_,
+          .low_watermark = 0.3,
+          .high_watermark = 0.6};
+}
+
+void StoreProperty::RunOverTier(uint64_t seed, uint64_t operations) {
   SCOPED_TRACE("PASSBAND_TEST_SEED=" + std::to_string(seed));
+  tier_.emplace(64 * kMiB, 256 * kKiB);
+  Prepare(seed, TierOptions());
+  StoreStats sum;
+  constexpr int kRuns = 20;
+  for (int run = 0; run < kRuns && !HasFailure(); ++run) {
+    Operate(operations / kRuns);
+    const StoreStats stats = store_->Stats();
+    sum.restored_blocks += stats.restored_blocks;
+    sum.evictions_clean += stats.evictions_clean + stats.evictions_dirty;
+    sum.lost_blocks += stats.lost_blocks;
+    CrashAndRestart();
+    sum.restored_sequences += store_->Stats().restored_sequences;
+  }
+  if (HasFailure()) return;
+  EXPECT_EQ(sum.lost_blocks, 0u);
+  EXPECT_GT(sum.restored_sequences, 20u);
+  EXPECT_GT(sum.restored_blocks, operations / 100);
+  EXPECT_GT(sum.evictions_clean, operations / 100);
+  EXPECT_GT(matched_, operations / 100);
+  while (!sequences_.empty()) Close();
+  store_.reset();
+  EXPECT_EQ(catalog_.records(RecordKind::kSequence), 0u);
+  EXPECT_EQ(catalog_.records(RecordKind::kColumn), 0u);
+}
+
+void StoreProperty::Prepare(uint64_t seed, const Store::Options& options) {
   random_.seed(seed);
-  auto store = Store::Create({.arena = {.bytes = 448 << 10, .slab_bytes = 16 << 10}});
+  auto store = Store::Create(options);
   ASSERT_TRUE(store.ok()) << store.status();
   store_ = *std::move(store);
   for (const KvShape& shape : kShapes) {
@@ -517,10 +600,19 @@ void StoreProperty::Run(uint64_t seed, uint64_t operations) {
         {.fingerprint = "model-" + std::to_string(models_.size()), .name = "", .shape = shape});
     ASSERT_TRUE(store_->RegisterModel(models_.back()).ok());
   }
+}
+
+void StoreProperty::Operate(uint64_t operations) {
   for (uint64_t i = 0; i < operations && !HasFailure(); ++i) {
     SCOPED_TRACE("operation " + std::to_string(i));
     Step();
   }
+}
+
+void StoreProperty::Run(uint64_t seed, uint64_t operations) {
+  SCOPED_TRACE("PASSBAND_TEST_SEED=" + std::to_string(seed));
+  Prepare(seed, {.arena = {.bytes = 448 << 10, .slab_bytes = 16 << 10}});
+  Operate(operations);
   if (HasFailure()) return;
   // A run in which these do not happen shows nothing.
   EXPECT_GT(exhausted_, operations / 1000);
@@ -532,9 +624,15 @@ void StoreProperty::Run(uint64_t seed, uint64_t operations) {
   Finish();
 }
 
-TEST_F(StoreProperty, AgreesWithReference) {
+uint64_t Seed() {
   const char* given = std::getenv("PASSBAND_TEST_SEED");
-  Run(given != nullptr ? std::stoull(given) : std::random_device{}(), kOperations);
+  return given != nullptr ? std::stoull(given) : std::random_device{}();
+}
+
+TEST_F(StoreProperty, AgreesWithReference) { Run(Seed(), kOperations); }
+
+TEST_F(StoreProperty, AgreesWithReferenceOverATierAndThroughCrashes) {
+  RunOverTier(Seed(), kTierOperations);
 }
 
 }  // namespace

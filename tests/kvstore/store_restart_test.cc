@@ -246,6 +246,26 @@ TEST_F(StoreRestartTest, ATailThatAnotherSequenceWritesOnIsKeptAsItWas) {
   EXPECT_TRUE(Check(one, 30, 34, 2).ok());
 }
 
+TEST_F(StoreRestartTest, ABlockThatTwoSequencesKeepOutlivesEitherOne) {
+  const SequenceId one = Open();
+  Append(one, 0, 100, 1);
+  ASSERT_TRUE(store_->Seal(kTenant, one).ok());
+  std::vector<SequenceId> forks;
+  for (const uint64_t tokens : {100, 80, 64, 30}) {
+    forks.push_back(*store_->Fork(kTenant, one, tokens, OwnerId(1)));
+    ASSERT_TRUE(store_->Seal(kTenant, forks.back()).ok());
+  }
+  CrashAndStart();
+  ASSERT_TRUE(store_->Close(kTenant, one).ok());
+  ASSERT_TRUE(store_->Close(kTenant, forks[2]).ok());
+  Settle();
+  EXPECT_TRUE(Check(forks[0], 0, 100, 1).ok());
+  EXPECT_TRUE(Check(forks[1], 0, 80, 1).ok());
+  EXPECT_TRUE(Check(forks[3], 0, 30, 1).ok());
+  CrashAndStart();
+  EXPECT_TRUE(Check(forks[0], 0, 100, 1).ok());
+}
+
 TEST_F(StoreRestartTest, UnevenLayersAreKeptUpToWhatIsCommitted) {
   const SequenceId id = Open();
   Append(id, 0, 100, 1);

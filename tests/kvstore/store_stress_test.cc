@@ -12,7 +12,10 @@
 
 #include "base/mutex.h"
 #include "base/thread.h"
+#include "base/units.h"
 #include "kvstore/store.h"
+#include "tests/kvstore/memory_catalog.h"
+#include "tests/kvstore/memory_tier.h"
 
 namespace passband {
 namespace {
@@ -51,8 +54,8 @@ struct Handed {
 
 class StoreStress : public testing::Test {
  protected:
-  void SetUp() override {
-    auto store = Store::Create({.arena = {.bytes = 1 << 20, .slab_bytes = 16 << 10}});
+  void Start(const Store::Options& options) {
+    auto store = Store::Create(options);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
     ASSERT_TRUE(store_->RegisterModel({.fingerprint = "m", .name = "", .shape = kShape}).ok());
@@ -65,11 +68,14 @@ class StoreStress : public testing::Test {
   void Fill(const Handed& handed, uint64_t nonce);
   void Read(uint64_t seed);
   void Disturb(uint64_t seed);
+  void RunThreads();
 
   std::atomic<uint64_t>& Shared(std::mt19937_64& random, uint64_t tenant) {
     return ids_[tenant][random() % ids_[tenant].size()];
   }
 
+  MemoryTier tier_{64 * kMiB, kMiB};
+  MemoryCatalog catalog_;
   std::unique_ptr<Store> store_;
   std::array<std::array<std::atomic<uint64_t>, 6>, kTenants> ids_{};
   Mutex handed_mutex_;
@@ -156,6 +162,9 @@ void StoreStress::WriteOnce(uint64_t tenant, std::mt19937_64& random) {
       if (info.ok()) (void)store_->Truncate(name, id, random() % (info->committed_tokens + 1));
       break;
     }
+    case 5:
+      if (random() % 4 == 0) (void)store_->Seal(name, id);
+      break;
     case 4: {
       const auto info = store_->Stat(name, id);
       const std::vector<uint32_t> more(random() % 100, static_cast<uint32_t>(random() % 3));
@@ -230,7 +239,7 @@ void StoreStress::Disturb(uint64_t seed) {
   }
 }
 
-TEST_F(StoreStress, RowsAreRightWhateverOthersDo) {
+void StoreStress::RunThreads() {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   {
@@ -249,10 +258,33 @@ TEST_F(StoreStress, RowsAreRightWhateverOthersDo) {
     MutexLock lock(handed_mutex_);
     handed_.clear();
   }
-  for (uint64_t owner = 0; owner < 8; ++owner) store_->CloseOwned(OwnerId(owner));
+}
+
+TEST_F(StoreStress, RowsAreRightWhateverOthersDo) {
+  Start({.arena = {.bytes = 1 << 20, .slab_bytes = 16 << 10}});
+  RunThreads();
+  for (const SequenceInfo& info : store_->List("", SequenceId(), ~uint64_t{0})) {
+    EXPECT_TRUE(store_->Close(info.tenant, info.id).ok());
+  }
   store_->Evict(~uint64_t{0});
   EXPECT_EQ(store_->Stats().used_bytes, 0u);
   EXPECT_EQ(store_->Stats().cached_bytes, 0u);
+}
+
+// Half the RAM, and a tier: blocks leave and come back all the time, sequences are sealed.
+TEST_F(StoreStress, RowsAreRightWhileBlocksLeaveAndComeBack) {
+  Start({.arena = {.bytes = 512 << 10, .slab_bytes = 16 << 10},
+         .tier = &tier_,
+         .catalog = &catalog_,
+         .low_watermark = 0.4,
+         .high_watermark = 0.7,
+         .restore_wait = std::chrono::milliseconds(500)});
+  RunThreads();
+  const StoreStats stats = store_->Stats();
+  EXPECT_GT(stats.restored_blocks, 100u);
+  EXPECT_GT(stats.evictions_clean + stats.evictions_dirty, 100u);
+  EXPECT_GT(stats.durable_seals, 10u);
+  EXPECT_EQ(stats.lost_blocks, 0u);
 }
 
 }  // namespace
