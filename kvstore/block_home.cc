@@ -82,11 +82,13 @@ std::vector<BlockRef> BlockHome::Sample(Arena::Cursor& cursor, size_t count, Wan
       if (BlockRef claim = BlockRef::Try(&block)) sample.push_back(std::move(claim));
     });
   }
-  const uint32_t now = tick();
-  std::sort(sample.begin(), sample.end(), [now](const BlockRef& a, const BlockRef& b) {
-    return now - a->used() > now - b->used();
-  });
-  return sample;
+  // Read once: others go on using the blocks while they are sorted.
+  std::vector<std::pair<uint32_t, size_t>> used;
+  for (size_t i = 0; i < sample.size(); ++i) used.emplace_back(sample[i]->used(), i);
+  std::sort(used.begin(), used.end());
+  std::vector<BlockRef> coldest_first;
+  for (const auto& [when, index] : used) coldest_first.push_back(std::move(sample[index]));
+  return coldest_first;
 }
 
 uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like) {
