@@ -17,6 +17,7 @@ grpc::Status StatusToGrpc(const Status& status) {
 }
 
 grpc::Status StatusToGrpc(const Status& status, grpc::ServerContextBase& context) {
+  if (!status.ok()) context.AddTrailingMetadata(kAnsweredMetadata, "1");
   if (const auto after = RetryAfter(status); after.has_value()) {
     context.AddTrailingMetadata(kRetryAfterMetadata, std::to_string(after->count()));
   }

@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "base/version.h"
-#include "services/grpc_status.h"
 #include "services/server/control_messages.h"
 #include "services/server/peer_identity.h"
 
@@ -42,17 +41,6 @@ std::span<const uint32_t> Tokens(const Repeated& ids) {
 
 }  // namespace
 
-template <typename Body>
-grpc::ServerUnaryReactor* ControlService::Answer(Context* context, Rpc rpc, const Body& body) {
-  const Time start = std::chrono::steady_clock::now();
-  const Status status = body();
-  parts_.rpcs.Record(rpc, status.code(), Seconds(std::chrono::steady_clock::now() - start));
-  if (!status.ok()) log::Debug("call_failed", {{"method", Name(rpc)}, {"status", status}});
-  Reactor* reactor = context->DefaultReactor();
-  reactor->Finish(StatusToGrpc(status, *context));
-  return reactor;
-}
-
 StatusOr<std::shared_ptr<const Session>> ControlService::AuthenticateCall(
     const Context& context) const {
   PASSBAND_ASSIGN_OR_RETURN(std::shared_ptr<const Session> session,
@@ -79,7 +67,8 @@ void ControlService::AddCapabilities(Response& response) const {
 
 Status ControlService::CheckAdmitting() const {
   if (!parts_.lifecycle.draining()) return OkStatus();
-  return Error(StatusCode::kUnavailable, "the server is draining; connect to another one");
+  return Error(StatusCode::kUnavailable,
+               "the server is draining: it takes no new sessions or sequences; use another one");
 }
 
 Status ControlService::KeepUnlessEnded(const Session& session, SequenceId id) const {
@@ -343,15 +332,6 @@ void ControlService::FillUsage(v1::InfoResponse& response) const {
   for (size_t i = 0; i < kTransports; ++i) {
     if (totals.connections[i] > 0) response.add_transports(Name(static_cast<Transport>(i)));
   }
-}
-
-grpc::ServerUnaryReactor* ControlService::Drain(Context* context, const v1::DrainRequest*,
-                                                v1::DrainResponse* response) {
-  return AnswerSession(context, Rpc::kDrain, [&](const Session&) {
-    parts_.lifecycle.BeginDraining();
-    response->set_open_sequences(parts_.store.Stats().sequences_open);
-    return OkStatus();
-  });
 }
 
 }  // namespace passband::server

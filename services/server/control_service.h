@@ -11,6 +11,7 @@
 
 #include "kvstore/store.h"
 #include "passband/v1/control.grpc.pb.h"
+#include "services/server/answer_call.h"
 #include "services/server/counters.h"
 #include "services/server/data_plane.h"
 #include "services/server/lifecycle.h"
@@ -76,11 +77,12 @@ class ControlService final : public v1::Control::CallbackService {
   Reactor* Lookup(Context*, const v1::LookupRequest*, v1::LookupResponse*) override;
 
   Reactor* Info(Context*, const v1::InfoRequest*, v1::InfoResponse*) override;
-  Reactor* Drain(Context*, const v1::DrainRequest*, v1::DrainResponse*) override;
 
   // Runs body() -> Status, counts the call and finishes it.
   template <typename Body>
-  Reactor* Answer(Context* context, Rpc rpc, const Body& body);
+  Reactor* Answer(Context* context, Rpc rpc, const Body& body) {
+    return AnswerCall(parts_.rpcs, *context, rpc, body);
+  }
   // The same for a call of a session: body(const Session&).
   template <typename Body>
   Reactor* AnswerSession(Context* context, Rpc rpc, const Body& body);

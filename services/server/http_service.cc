@@ -60,7 +60,10 @@ void HttpService::Impl::Route() {
   server.Get("/readyz", [this](const Request&, Response& response) {
     const bool ready = sources.ready();
     response.status = ready ? 200 : 503;
-    response.set_content(ready ? "ready\n" : "not ready\n", kText);
+    response.set_content(ready                ? "ready\n"
+                         : sources.draining() ? "draining\n"
+                                              : "starting\n",
+                         kText);
   });
   server.Get("/version", [](const Request&, Response& response) {
     response.set_content(nlohmann::json{{"version", kVersion}}.dump() + "\n", "application/json");

@@ -21,6 +21,7 @@ class HttpService {
     std::function<std::string()> metrics;  // Prometheus's text format
     std::function<std::string()> status_json;
     std::function<bool()> ready;
+    std::function<bool()> draining;
   };
 
   // Port 0: any free one.

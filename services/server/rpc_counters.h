@@ -12,7 +12,7 @@
 
 namespace passband::server {
 
-// In the order of the service's definition.
+// In the order of the services' definitions.
 enum class Rpc : uint8_t {
   kConnect,
   kHeartbeat,
@@ -31,9 +31,11 @@ enum class Rpc : uint8_t {
   kListSequences,
   kLookup,
   kInfo,
+  kListAllSequences,
+  kInspectSequence,
   kDrain,
 };
-inline constexpr size_t kRpcs = 18;
+inline constexpr size_t kRpcs = 20;
 const char* Name(Rpc rpc);
 
 class RpcCounters {

@@ -15,6 +15,7 @@
 #include "services/server/control_service.h"
 #include "services/server/data_planes.h"
 #include "services/server/http_service.h"
+#include "services/server/operator_service.h"
 #include "services/server/probe.h"
 #include "services/server/server_credentials.h"
 #include "services/server/status_page.h"
@@ -106,6 +107,7 @@ struct Server::Impl {
   SessionTable sessions;
   std::unique_ptr<DataPlanes> data_planes;
   std::unique_ptr<ControlService> control;
+  std::unique_ptr<OperatorService> operators;
   std::unique_ptr<grpc::Server> grpc;
   const Probe::Sources sources;
   const Probe probe;
@@ -124,6 +126,8 @@ Status Server::Impl::StartControl() {
       ControlService::Parts{*store, sessions, models, profiles, data_planes->ucx(),
                             data_planes->grpc() != nullptr, data_planes->limits(), counters, rpcs,
                             lifecycle, HostPort(endpoints.host, endpoints.http_port)});
+  operators = std::make_unique<OperatorService>(OperatorService::Parts{
+      *store, sessions, models, rpcs, lifecycle, settings.operators_from_anywhere});
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
@@ -131,6 +135,7 @@ Status Server::Impl::StartControl() {
                            MakeServerCredentials(settings.tls), &port);
   builder.RegisterService(control.get());
   if (data_planes->grpc() != nullptr) builder.RegisterService(&data_planes->grpc()->service());
+  builder.RegisterService(operators.get());
   builder.SetMaxReceiveMessageSize(kMaxCallBytes);
   builder.SetResourceQuota(grpc::ResourceQuota("control").Resize(kCallMemoryBytes));
   // Otherwise a second server could take half of the first one's workers.
@@ -153,7 +158,8 @@ Status Server::Impl::StartHttp() {
       http, HttpService::Start(settings.host, settings.http_port,
                                {.metrics = [this] { return probe.Text(); },
                                 .status_json = [this] { return StatusJson(sources); },
-                                .ready = [this] { return lifecycle.ready(); }}));
+                                .ready = [this] { return lifecycle.ready(); },
+                                .draining = [this] { return lifecycle.draining(); }}));
   endpoints.http_port = http->port();
   return OkStatus();
 }

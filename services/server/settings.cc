@@ -32,7 +32,7 @@ constexpr char kExamples[] =
 
 // Everything as written, so that all faults can be told at once.
 struct Texts {
-  std::string host, control_port, data_port, http_port, net_devices, transports;
+  std::string host, control_port, data_port, http_port, net_devices, transports, operators;
   std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
   std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
@@ -80,6 +80,9 @@ const Choice kChoices[] = {
     {"--tls-client-ca", "PASSBAND_TLS_CLIENT_CA", &Texts::tls_client_ca, "", "FILE", kSecurity,
      "Demand client certificates, signed by this authority (PEM); the certificate names the "
      "tenant: URI:spiffe://DOMAIN/tenant/NAME, or NAME as its common name"},
+    {"--operators", "PASSBAND_OPERATORS", &Texts::operators, "local", "WHO", kNetwork,
+     "Who may list every tenant's sequences and drain this server (passband ls, inspect, "
+     "drain): local, callers on this machine; any, whoever reaches the control port"},
     {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
      "RAM for keys and values, taken whole at start. One token of Llama-3.1-8B is 128 KiB"},
     {"--staging", "PASSBAND_STAGING", &Texts::staging, "64MiB", "SIZE", kMemory,
@@ -303,6 +306,9 @@ StatusOr<Settings> Check(const Texts& texts) {
   faults.Time("--stop-timeout", texts.stop_timeout, milliseconds(0), out.stop_timeout);
   faults.Number("--max-sequences", texts.max_sequences, 1, 100'000'000, out.max_sequences);
   faults.Number("--max-sessions", texts.max_sessions, 1, 1'000'000, out.max_sessions);
+  std::string operators;
+  faults.OneOf("--operators", texts.operators, {"local", "any"}, operators);
+  out.operators_from_anywhere = operators == "any";
   faults.OneOf("--log-level", texts.log_level, {"debug", "info", "warn", "error", "off"},
                out.log_level);
   faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);

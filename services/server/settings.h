@@ -33,6 +33,7 @@ struct Settings {
   bool data_ucx = true;  // how rows travel: one of the two at least
   bool data_grpc = false;
   TlsFiles tls;  // of the gRPC port; `ca` signs clients
+  bool operators_from_anywhere = false;  // otherwise from this machine only
 
   uint64_t ram_bytes = uint64_t{4} << 30;
   uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread

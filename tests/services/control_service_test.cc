@@ -249,28 +249,6 @@ TEST_F(ControlServiceTest, AnotherTenantsSequenceIsNotFound) {
   EXPECT_TRUE(Exists(*client_, sequence));
 }
 
-TEST_F(ControlServiceTest, DrainRefusesNewWorkAndKeepsTheOld) {
-  const uint64_t sequence = Open(*client_);
-  EXPECT_EQ(Get(*server_, "/readyz"), "ready\n");
-  v1::DrainResponse drained;
-  ASSERT_TRUE(client_->stub().Drain(client_->Context().get(), {}, &drained).ok());
-  EXPECT_EQ(drained.open_sequences(), 1U);
-  EXPECT_EQ(Get(*server_, "/readyz", 503), "not ready\n");
-  v1::ConnectRequest request;
-  request.set_protocol_version(1);
-  v1::ConnectResponse response;
-  grpc::ClientContext context;
-  EXPECT_EQ(client_->stub().Connect(&context, request, &response).error_code(), grpc::UNAVAILABLE);
-  v1::OpenSequenceRequest open;
-  open.set_model(TestModel().fingerprint());
-  v1::OpenSequenceResponse opened;
-  EXPECT_EQ(client_->stub().OpenSequence(client_->Context().get(), open, &opened).error_code(),
-            grpc::UNAVAILABLE);
-  EXPECT_TRUE(Exists(*client_, sequence));
-  ASSERT_TRUE(client_->Hello().ok());
-  EXPECT_TRUE(Fill(*client_, sequence, 0, 64).ok());
-}
-
 TEST_F(ControlServiceTest, InfoNeedsNoSession) {
   v1::InfoResponse info;
   grpc::ClientContext context;

@@ -132,6 +132,12 @@ TEST(SettingsTest, DataPortIsNoWiderOpenThanTheHost) {
   EXPECT_EQ(Load({"--net-devices=eth0"})->net_devices, "eth0");
 }
 
+TEST(SettingsTest, OperatorsAreLocalUnlessAnyMayBe) {
+  EXPECT_FALSE(Load({})->operators_from_anywhere);
+  EXPECT_TRUE(Load({"--operators=any"})->operators_from_anywhere);
+  EXPECT_THAT(Faults({"--operators=all"}), HasSubstr("--operators"));
+}
+
 TEST(SettingsTest, HelpAndVersionEndWithSuccess) {
   EXPECT_EQ(Load({"--help"}).status().code(), StatusCode::kCancelled);
   EXPECT_EQ(Load({"--version"}).status().code(), StatusCode::kCancelled);
