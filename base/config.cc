@@ -28,44 +28,61 @@ size_t Distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-std::string Nearest(const CLI::App& app, const std::string& key) {
+// The program and its subcommands.
+std::vector<CLI::App*> Parts(CLI::App& app) {
+  std::vector<CLI::App*> parts = app.get_subcommands([](const CLI::App*) { return true; });
+  parts.insert(parts.begin(), &app);
+  return parts;
+}
+
+std::string Nearest(CLI::App& app, const std::string& key) {
   std::string best;
   size_t best_distance = 4;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) {
-      const size_t distance = Distance(name, key);
-      if (distance >= best_distance) continue;
-      best = name;
-      best_distance = distance;
+  for (const CLI::App* part : Parts(app)) {
+    for (const CLI::Option* option : part->get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        const size_t distance = Distance(name, key);
+        if (distance >= best_distance) continue;
+        best = name;
+        best_distance = distance;
+      }
     }
   }
   return best;
 }
 
-// The file named by --config or PASSBAND_CONFIG, or "".
-std::string ConfigPath(int argc, const char* const* argv) {
+// The file named by --config or its environment variable, or "".
+std::string ConfigPath(const CLI::App& app, int argc, const char* const* argv) {
   const std::string flag = kConfigFlag;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == flag && i + 1 < argc) return argv[i + 1];
     if (argument.rfind(flag + "=", 0) == 0) return argument.substr(flag.size() + 1);
   }
-  const char* from_environment = std::getenv("PASSBAND_CONFIG");
+  const std::string environment = app.get_option(kConfigFlag)->get_envname();
+  const char* from_environment = std::getenv(environment.c_str());
   return from_environment == nullptr ? "" : from_environment;
 }
 
-// Makes one key of the file the default of its option. Returns what is wrong,
+// Makes one key of the file the default of its options. Returns what is wrong,
 // or "".
 std::string ApplyKey(CLI::App& app, const std::string& key, const YAML::Node& value) {
-  CLI::Option* option = key == "config" ? nullptr : app.get_option_no_throw("--" + key);
-  if (option == nullptr) {
+  std::vector<CLI::Option*> options;
+  if (key != "config" && key != "help" && key != "version") {
+    for (CLI::App* part : Parts(app)) {
+      if (auto* option = part->get_option_no_throw("--" + key); option != nullptr) {
+        options.push_back(option);
+      }
+    }
+  }
+  if (options.empty()) {
     const std::string nearest = Nearest(app, key);
     return "unknown key '" + key + "'" +
            (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
   }
   if (!value.IsScalar()) return "key '" + key + "' needs a single value";
   try {
-    option->default_val(value.as<std::string>());
+    for (CLI::Option* option : options) option->default_val(value.as<std::string>());
   } catch (const CLI::Error& error) {
     return "key '" + key + "': " + error.what();
   }
@@ -99,15 +116,15 @@ Status ApplyFile(CLI::App& app, const std::string& path) {
 
 }  // namespace
 
-void AddConfigFlag(CLI::App& app) {
+void AddConfigFlag(CLI::App& app, const std::string& environment) {
   app.add_option(kConfigFlag,
                  "Read settings from this YAML file; environment and flags override it")
       ->type_name("FILE")
-      ->envname("PASSBAND_CONFIG");
+      ->envname(environment);
 }
 
 Status LoadConfig(CLI::App& app, int argc, const char* const* argv) {
-  const std::string path = ConfigPath(argc, argv);
+  const std::string path = ConfigPath(app, argc, argv);
   if (!path.empty()) PASSBAND_RETURN_IF_ERROR(ApplyFile(app, path));
   try {
     app.parse(argc, argv);

@@ -8,6 +8,9 @@
 //   ram: 8GiB
 //   data-port: 50062
 //
+// A key may be a flag of the program or of its subcommands; it holds for all that
+// have the flag.
+//
 // Errors  kInvalidArgument lists every unknown or ill-typed key of the file at
 //         once, each with its line and the nearest known name.
 #pragma once
@@ -19,8 +22,8 @@
 
 namespace passband {
 
-// Adds --config to `app`. Call before LoadConfig.
-void AddConfigFlag(CLI::App& app);
+// Adds --config to `app`. Call before LoadConfig. `environment` names the file, too.
+void AddConfigFlag(CLI::App& app, const std::string& environment = "PASSBAND_CONFIG");
 
 // Parses the command line. kOk: settings are filled. kCancelled: help or
 // version was printed, the program should exit 0. Anything else: print the

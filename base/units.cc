@@ -1,5 +1,6 @@
 #include "base/units.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <charconv>
@@ -86,6 +87,14 @@ std::string FormatSeconds(double seconds) {
   if (magnitude >= 1e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
   if (magnitude >= 1e-6) return fmt::format("{:.1f} us", seconds * 1e6);
   return fmt::format("{:.0f} ns", seconds * 1e9);
+}
+
+std::string FormatSpan(double seconds) {
+  const auto total = static_cast<uint64_t>(std::max(0.0, seconds) + 0.5);
+  if (total < 60) return fmt::format("{} s", total);
+  if (total < 3600) return fmt::format("{} min {} s", total / 60, total % 60);
+  if (total < 86400) return fmt::format("{} h {} min", total / 3600, total / 60 % 60);
+  return fmt::format("{} d {} h", total / 86400, total / 3600 % 24);
 }
 
 std::string FormatCount(uint64_t count) {

@@ -27,6 +27,9 @@ StatusOr<std::chrono::nanoseconds> ParseDuration(const std::string& text);
 // 1.5e-4 s -> "150 us".
 std::string FormatSeconds(double seconds);
 
+// A long time, to the second at most: 4.6 -> "5 s", 200 -> "3 min 20 s", 7500 -> "2 h 5 min".
+std::string FormatSpan(double seconds);
+
 // 1234567 -> "1,234,567".
 std::string FormatCount(uint64_t count);
 

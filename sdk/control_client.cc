@@ -10,6 +10,8 @@
 
 #include "base/mutex.h"
 #include "passband/v1/control.grpc.pb.h"
+#include "sdk/control_call.h"
+#include "sdk/control_messages.h"
 
 namespace passband {
 namespace {
@@ -18,20 +20,6 @@ using Milliseconds = std::chrono::milliseconds;
 
 constexpr uint32_t kProtocolVersion = 1;
 constexpr int kMaxMessageBytes = 64 << 20;
-
-SequenceStat ToStat(const v1::Sequence& sequence) {
-  return {
-      .id = SequenceId(sequence.id()),
-      .tenant = sequence.tenant(),
-      .model = sequence.model(),
-      .sealed = sequence.state() == v1::SEQUENCE_STATE_SEALED,
-      .committed_tokens = sequence.committed_tokens(),
-      .known_tokens = sequence.known_tokens(),
-      .shared_tokens = sequence.shared_tokens(),
-      .resident_bytes = sequence.resident_bytes(),
-      .idle_seconds = sequence.idle_seconds(),
-  };
-}
 
 StatusOr<RowShape> ToShape(const v1::Model& model) {
   PASSBAND_ASSIGN_OR_RETURN(const kernels::DType dtype, ParseDType(model.dtype()));
@@ -72,37 +60,10 @@ struct ControlClient::Impl {
   v1::HeartbeatResponse heartbeat_response;
 
   void Prepare(grpc::ClientContext& context, Milliseconds timeout) const {
-    context.set_deadline(std::chrono::system_clock::now() + timeout);
+    SetTimeout(context, timeout);
     if (session.empty()) return;
     context.AddMetadata("passband-session", session);
     context.AddMetadata("passband-token", token);
-  }
-
-  // Says which server, and what to do.
-  Status Explain(const Status& status, const char* what) const {
-    if (status.ok()) return status;
-    switch (status.code()) {
-      case StatusCode::kUnavailable:
-        return Annotate(
-            status,
-            fmt::format("cannot reach passband-server at {}: start it or pass --server{} ({})",
-                        options.target.address,
-                        options.target.encrypted()
-                            ? "; if it runs, see that each side's authority (--tls-ca, "
-                              "--tls-client-ca) signed the other's certificate"
-                            : "; if it demands TLS, pass --tls-ca",
-                        what));
-      case StatusCode::kUnauthenticated:
-        return Annotate(status,
-                        fmt::format("passband-server at {} does not know this session: it was "
-                                    "restarted, or the session expired; connect again ({})",
-                                    options.target.address, what));
-      case StatusCode::kDeadlineExceeded:
-        return Annotate(status, fmt::format("passband-server at {} did not answer in time ({})",
-                                            options.target.address, what));
-      default:
-        return Annotate(status, what);
-    }
   }
 
   template <typename Request, typename Response>
@@ -113,7 +74,7 @@ struct ControlClient::Impl {
     Prepare(context, timeout);
     Response response;
     const grpc::Status status = (stub.get()->*method)(&context, request, &response);
-    if (!status.ok()) return Explain(FromGrpc(status, context), what);
+    if (!status.ok()) return ControlStatus(status, context, options.target, what);
     return response;
   }
 
@@ -189,11 +150,10 @@ void ControlClient::Heartbeat(const SelectionReport& report,
   impl_->heartbeat_request.set_full_attention_bytes(report.full_attention_bytes);
   impl_->stub->async()->Heartbeat(
       impl_->heartbeat.get(), &impl_->heartbeat_request, &impl_->heartbeat_response,
-      [impl = impl_.get(), on_failure = std::move(on_failure)](const grpc::Status& status) {
+      [impl = impl_.get(), context = impl_->heartbeat.get(),
+       on_failure = std::move(on_failure)](const grpc::Status& status) {
         if (!status.ok()) {
-          on_failure(impl->Explain(
-              Status(static_cast<StatusCode>(status.error_code()), status.error_message()),
-              "heartbeat"));
+          on_failure(ControlStatus(status, *context, impl->options.target, "heartbeat"));
         }
         // The destructor waits for this, so it is the last thing to touch impl.
         MutexLock done(impl->mutex);

@@ -217,11 +217,17 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command = app.add_subcommand(
       "calibrate", "Choose a model's dominant frequency chunks from a text and write a profile");
   auto settings = std::make_shared<Settings>();
-  command->add_option("--model", settings->model, "Folder with config.json and safetensors")
+  command
+      ->add_option("--model", settings->model,
+                   "Folder of a Llama-architecture safetensors checkpoint")
+      ->type_name("FOLDER")
       ->required();
   command->add_option("--text", settings->text, "Plain text to calibrate on, 100 KB or more")
+      ->type_name("FILE")
       ->required();
-  command->add_option("--out", settings->out, "Where the profile is written")->required();
+  command->add_option("--out", settings->out, "Where the profile is written")
+      ->type_name("FILE")
+      ->required();
   command
       ->add_option("--selector", settings->selector,
                    "greedy: chunks chosen together by the attention mass they capture; "
@@ -231,7 +237,9 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
   command->add_option("--chunks", settings->chunks, "Chunks kept of every head")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--slice", settings->slice, "How slices store a component")
+  command
+      ->add_option("--slice", settings->slice,
+                   "How a slice stores each component of a chosen chunk")
       ->check(CLI::IsMember({"bf16", "fp8", "int8", "int4", "int2"}))
       ->capture_default_str();
   command
@@ -246,12 +254,13 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
                    "paper's public code takes them")
       ->check(CLI::IsMember({"rope", "adjacent"}))
       ->capture_default_str();
-  command->add_option("--top-k", settings->top_k,
-                      "Size of the compared sets (ca, default 256) or of the captured set besides "
-                      "sinks and recent (greedy, default 192)");
+  command->add_option(
+      "--top-k", settings->top_k,
+      "Tokens that chosen chunks should find: with ca the size of the sets compared "
+      "(default 256), with greedy beside sinks and recent tokens (default 192)");
   command->add_option("--context", settings->context,
                       "Tokens of a document (default 8192, or the model's limit)");
-  command->add_option("--positions", settings->positions, "Query positions of a document")
+  command->add_option("--positions", settings->positions, "Queries looked at in every document")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--documents", settings->documents, "Documents cut from the text")
@@ -260,6 +269,14 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
   command->add_option("--seed", settings->seed, "Which places of the text are used")
       ->capture_default_str();
   command->add_flag("--json", settings->json, "Print the outcome as JSON");
+  command->footer(
+      "Examples:\n"
+      "  passband calibrate --model models/books-13m --text novel.txt --out profile.json\n"
+      "  passband calibrate --model models/books-13m --text novel.txt --out ca.json \\\n"
+      "      --selector ca --chunks 16 --slice bf16\n\n"
+      "A frequency chunk is a pair of key dimensions that RoPE rotates together. Workers keep\n"
+      "the chosen chunks of every key, its slice, and predict from slices which tokens a\n"
+      "query attends to. A profile fits the checkpoint it was made for, and no other.");
   command->callback(
       [settings, &runner] { runner.Choose([settings] { return RunCalibrate(*settings); }); });
 }

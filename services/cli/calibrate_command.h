@@ -8,7 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "services/cli/command.h"
+#include "services/console/command.h"
 
 namespace passband {
 

@@ -1,23 +1,56 @@
 // passband: the operator's command.
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <iostream>
 
+#include "base/config.h"
+#include "base/help_format.h"
 #include "base/version.h"
 #include "services/cli/calibrate_command.h"
-#include "services/cli/command.h"
+#include "services/cli/drain_command.h"
+#include "services/cli/inspect_command.h"
+#include "services/cli/ls_command.h"
+#include "services/cli/status_command.h"
+#include "services/console/command.h"
+
+namespace {
+
+constexpr char kAbout[] =
+    "See and steer a Passband service, and make profiles for it.\n\n"
+    "Settings come from a flag, the environment variable named beside it, or a line of the "
+    "--config file; the first of these that is given wins. ls, inspect and drain ask for what "
+    "belongs to every tenant: a server answers them from its own machine only, unless it was "
+    "started with --operators any.";
+constexpr char kFooter[] =
+    "Examples:\n"
+    "  passband status                      what the server on this machine saves\n"
+    "  passband ls --tenant search          one tenant's sequences\n"
+    "  passband inspect 42                  all about one of them\n"
+    "  passband drain --timeout 10m         before stopping or updating a server\n"
+    "  passband COMMAND --help              the flags of a command\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached.";
+
+}  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"passband: see and steer a Passband service, and make profiles for it"};
-  app.set_version_flag("--version", passband::kVersion);
+  CLI::App app{kAbout, "passband"};
+  passband::UseHelpFormat(app);
+  app.set_version_flag("--version", std::string("passband ") + passband::kVersion);
   app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(kFooter);
+  // Not PASSBAND_CONFIG: that is a server's, and often set where this runs.
+  passband::AddConfigFlag(app, "PASSBAND_CLI_CONFIG");
   passband::CommandRunner runner;
+  passband::AddStatusCommand(app, runner);
+  passband::AddLsCommand(app, runner);
+  passband::AddInspectCommand(app, runner);
+  passband::AddDrainCommand(app, runner);
   passband::AddCalibrateCommand(app, runner);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+  const passband::Status loaded = passband::LoadConfig(app, argc, argv);
+  if (loaded.code() == passband::StatusCode::kCancelled) return 0;
+  if (!loaded.ok()) {
+    fmt::print(stderr, "passband: {}\n", passband::Message(loaded));
+    return passband::kExitUsage;
   }
   const passband::Status status = runner.Run();
   if (!status.ok()) fmt::print(stderr, "passband: {}\n", passband::Message(status));

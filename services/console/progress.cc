@@ -26,13 +26,6 @@ std::string Bar(const Terminal& terminal, double share) {
 
 }  // namespace
 
-std::string FormatRemaining(double seconds_left) {
-  const auto total = static_cast<uint64_t>(std::max(0.0, seconds_left) + 0.5);
-  if (total < 60) return fmt::format("{} s", total);
-  if (total < 3600) return fmt::format("{} min {} s", total / 60, total % 60);
-  return fmt::format("{} h {} min", total / 3600, total / 60 % 60);
-}
-
 Progress::Progress(std::string label, uint64_t total, std::string unit, Options options)
     : label_(std::move(label)),
       total_(total),
@@ -100,7 +93,7 @@ std::string Progress::Line() const {
   line += rate >= 100 ? fmt::format("  {}/s", FormatCount(static_cast<uint64_t>(rate)))
                       : fmt::format("  {:.1f}/s", rate);
   if (total_ > done_ && done_ > 0) {
-    line += "  " + FormatRemaining(static_cast<double>(total_ - done_) / rate) + " left";
+    line += "  " + FormatSpan(static_cast<double>(total_ - done_) / rate) + " left";
   }
   return note_.empty() ? line : line + "  " + note_;
 }

@@ -66,7 +66,4 @@ class Progress {
   bool finished_ = false;
 };
 
-// "5 s", "3 min 20 s", "2 h 5 min".
-std::string FormatRemaining(double seconds);
-
 }  // namespace passband

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/config.h"
+#include "base/help_format.h"
 #include "base/units.h"
 #include "base/version.h"
 
@@ -80,7 +81,7 @@ const Choice kChoices[] = {
     {"--tls-client-ca", "PASSBAND_TLS_CLIENT_CA", &Texts::tls_client_ca, "", "FILE", kSecurity,
      "Demand client certificates, signed by this authority (PEM); the certificate names the "
      "tenant: URI:spiffe://DOMAIN/tenant/NAME, or NAME as its common name"},
-    {"--operators", "PASSBAND_OPERATORS", &Texts::operators, "local", "WHO", kNetwork,
+    {"--operators", "PASSBAND_OPERATORS", &Texts::operators, "local", "WHO", kSecurity,
      "Who may list every tenant's sequences and drain this server (passband ls, inspect, "
      "drain): local, callers on this machine; any, whoever reaches the control port"},
     {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
@@ -323,6 +324,7 @@ StatusOr<Settings> Check(const Texts& texts) {
 
 StatusOr<Settings> LoadSettings(int argc, const char* const* argv) {
   CLI::App app(kAbout, "passband-server");
+  UseHelpFormat(app);
   Texts texts;
   AddConfigFlag(app);
   AddChoices(app, texts);

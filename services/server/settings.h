@@ -32,7 +32,7 @@ struct Settings {
   std::string transports = "auto";
   bool data_ucx = true;  // how rows travel: one of the two at least
   bool data_grpc = false;
-  TlsFiles tls;  // of the gRPC port; `ca` signs clients
+  TlsFiles tls;                          // of the gRPC port; `ca` signs clients
   bool operators_from_anywhere = false;  // otherwise from this machine only
 
   uint64_t ram_bytes = uint64_t{4} << 30;

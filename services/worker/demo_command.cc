@@ -181,12 +181,14 @@ void AddDemoCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command =
       app.add_subcommand("demo", "Read a book into the service and answer questions from there");
   flags->model.AddTo(*command);
-  command->add_option("--profile", flags->profile, "Default MODEL/profiles/greedy-24-int2.json")
+  command->add_option("--profile", flags->profile, "Default: FOLDER/profiles/greedy-24-int2.json")
+      ->type_name("FILE")
       ->check(CLI::ExistingFile);
-  command->add_option("--text", flags->text, "Held-out text that the book is cut from")
+  command->add_option("--text", flags->text, "Text that the book is cut from")
+      ->type_name("FILE")
       ->required()
       ->check(CLI::ExistingFile);
-  command->add_option("--budget", flags->budget, "Tokens a head attends to")
+  command->add_option("--budget", flags->budget, "Tokens that a head attends to")
       ->check(CLI::Range(68, 1 << 20))
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "Of the book and its codes")->capture_default_str();

@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "services/worker/command.h"
+#include "services/console/command.h"
 
 namespace passband {
 

@@ -13,9 +13,10 @@ namespace passband {
 
 void ModelFlags::AddTo(CLI::App& app) {
   app.add_option("--model", folder, "Folder of a Llama-architecture safetensors checkpoint")
+      ->type_name("FOLDER")
       ->required()
       ->check(CLI::ExistingDirectory);
-  app.add_option("--threads", threads, "Of the model; 0: one per core")
+  app.add_option("--threads", threads, "Threads that the model computes with; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
 }
@@ -27,8 +28,10 @@ std::string ModelFlags::DefaultProfile() const {
 
 void ServiceFlags::AddTo(CLI::App& app) {
   CLI::Option* remote =
-      app.add_option("--server", server, "host:port of a passband-server's control plane");
-  app.add_option("--embedded", embedded, "RAM of a store inside this process, without a server")
+      app.add_option("--server", server, "Keep keys and values in this passband-server")
+          ->type_name("HOST:PORT");
+  app.add_option("--embedded", embedded, "Without --server: RAM of a store in this process")
+      ->type_name("SIZE")
       ->excludes(remote)
       ->check([](const std::string& text) {
         const auto bytes = ParseBytes(text);
@@ -36,17 +39,21 @@ void ServiceFlags::AddTo(CLI::App& app) {
       })
       ->capture_default_str();
   app.add_option("--tenant", tenant,
-                 "Whose sequences these are. Default: whom the certificate names, or default");
+                 "Whose sequences these are. Default: whom the certificate names, or default")
+      ->type_name("NAME");
   app.add_option(
          "--data-plane", data_plane,
          "How rows travel: ucx, grpc, or auto: ucx, unless the server has none or TLS is on")
       ->check(CLI::IsMember({"auto", "ucx", "grpc"}))
       ->capture_default_str();
-  app.add_option("--tls-ca", tls.ca, "Encrypt; the server's certificate is signed by this (PEM)");
-  app.add_option("--tls-cert", tls.certificate, "Client certificate (PEM); it names the tenant");
-  app.add_option("--tls-key", tls.key, "Its private key (PEM)");
+  app.add_option("--tls-ca", tls.ca, "Encrypt; the server's certificate is signed by this (PEM)")
+      ->type_name("FILE");
+  app.add_option("--tls-cert", tls.certificate, "Client certificate (PEM); it names the tenant")
+      ->type_name("FILE");
+  app.add_option("--tls-key", tls.key, "Its private key (PEM)")->type_name("FILE");
   app.add_option("--tls-server-name", tls_server_name,
-                 "What the server's certificate calls it, if not the host in --server");
+                 "What the server's certificate calls it, if not the host in --server")
+      ->type_name("NAME");
 }
 
 void SelectFlags::AddTo(CLI::App& app) {
@@ -54,7 +61,8 @@ void SelectFlags::AddTo(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--recent", recent, "Newest tokens that are always attended to")
       ->capture_default_str();
-  app.add_option("--hot-rows", hot_rows, "Rows kept for each head; 0: 4 x budget")
+  app.add_option("--hot-rows", hot_rows,
+                 "Rows that each head keeps from earlier steps; 0: 4 x budget")
       ->capture_default_str();
 }
 

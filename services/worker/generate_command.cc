@@ -19,6 +19,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  passband-worker generate --model models/books-13m --prompt 'It was the '\n"
+    "  passband-worker generate --model models/books-13m --server 127.0.0.1:50061 \\\n"
+    "      --prompt-file book.txt --max-tokens 200 --keep-sequence\n"
+    "  passband-worker generate --model models/books-13m --method full --prompt 'A '\n\n"
+    "A row is the key and value of one token and head. Hot rows are those a worker kept\n"
+    "from earlier steps; only the others are fetched.";
+
 struct GenerateFlags {
   ModelFlags model;
   ServiceFlags service;
@@ -233,15 +242,22 @@ void CheckUsage(GenerateFlags& flags) {
 void AddSampling(CLI::App& command, Generation::Settings& settings) {
   command.add_option("--max-tokens", settings.max_tokens, "Tokens to generate for each prompt")
       ->capture_default_str();
-  command.add_option("--temperature", settings.sampling.temperature, "0: greedy")
+  command
+      .add_option("--temperature", settings.sampling.temperature,
+                  "Of the sampling; 0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
-  command.add_option("--top-p", settings.sampling.top_p, "Sample from the likeliest share")
+  command
+      .add_option("--top-p", settings.sampling.top_p,
+                  "Sample from the likeliest tokens of this joint probability")
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
-  command.add_option("--top-k", settings.sampling.top_k, "Sample from the k likeliest; 0: all")
+  command
+      .add_option("--top-k", settings.sampling.top_k,
+                  "Sample from so many of the likeliest tokens; 0: from all")
       ->capture_default_str();
-  command.add_option("--seed", settings.sampling.seed, "Of the sampling")->capture_default_str();
+  command.add_option("--seed", settings.sampling.seed, "Of the sampling's random numbers")
+      ->capture_default_str();
   command.add_option("--stop", settings.stops, "End before this text; may be given several times");
 }
 
@@ -254,27 +270,38 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
   flags->model.AddTo(*command);
   command
       ->add_option("--profile", flags->profile,
-                   "For fasa; default MODEL/profiles/greedy-24-int2.json")
+                   "Which parts of keys are held as slices, for fasa; passband calibrate makes "
+                   "one. Default: FOLDER/profiles/greedy-24-int2.json")
+      ->type_name("FILE")
       ->check(CLI::ExistingFile);
-  command->add_option("--method", flags->method, "fasa, or full attention")
+  command
+      ->add_option("--method", flags->method,
+                   "fasa: attend to the tokens that slices choose; full: to every token")
       ->check(CLI::IsMember({"fasa", "full"}))
       ->capture_default_str();
-  command->add_option("--prompt", flags->prompts, "Text; several make a batch");
-  command->add_option("--prompt-file", flags->prompt_files, "File of text; several make a batch")
+  command->add_option("--prompt", flags->prompts, "Text to continue; several make a batch");
+  command->add_option("--prompt-file", flags->prompt_files, "The same from a file")
+      ->type_name("FILE")
       ->check(CLI::ExistingFile);
-  command->add_option("--budget", flags->budget, "Tokens a head attends to")->capture_default_str();
+  command
+      ->add_option("--budget", flags->budget,
+                   "Tokens that a head attends to, sinks and recent ones included")
+      ->capture_default_str();
   flags->select.AddTo(*command);
   command
       ->add_option("--suffix", flags->suffix,
-                   "exact or sparse: how what follows an attached prefix is computed")
+                   "How the rest of a prompt is computed whose beginning was stored already: "
+                   "exact, from the prefix's full rows; sparse, from chosen ones")
       ->check(CLI::IsMember({"exact", "sparse"}))
       ->capture_default_str();
   AddSampling(*command, flags->settings);
   command->add_flag("--keep-sequence", flags->keep_sequence,
-                    "Leave the sequences sealed in the service");
-  command->add_flag("--no-prefix", flags->no_prefix, "Do not start from cached prefixes");
-  command->add_flag("--json", flags->json, "Print JSON");
+                    "Leave the sequences in the server, sealed, for others to start from");
+  command->add_flag("--no-prefix", flags->no_prefix,
+                    "Compute the whole prompt, even if its beginning is stored already");
+  command->add_flag("--json", flags->json, "Print one JSON object instead of text");
   flags->service.AddTo(*command);
+  command->footer(kExamples);
   command->callback([flags, &runner] {
     CheckUsage(*flags);
     runner.Choose([flags] { return RunGenerate(*flags); });

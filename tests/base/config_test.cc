@@ -88,6 +88,33 @@ TEST_F(ConfigTest, AnAbsentFileIsAnError) {
   EXPECT_THAT(Message(LoadConfig(app_, 3, argv.data())), HasSubstr("/nonexistent/x.yaml"));
 }
 
+TEST_F(ConfigTest, AKeyReachesTheSubcommandsThatHaveIt) {
+  std::array<std::string, 2> servers;
+  CLI::App* first = app_.add_subcommand("first", "");
+  CLI::App* second = app_.add_subcommand("second", "");
+  first->add_option("--server", servers[0]);
+  second->add_option("--server", servers[1]);
+  WriteFile("server: here:1\nname: x\n");
+  ASSERT_TRUE(Load({"second"}).ok());
+  EXPECT_EQ(servers[1], "here:1");
+  EXPECT_EQ(name_, "x");
+  WriteFile("servre: here:1\n");
+  EXPECT_THAT(Message(Load({"second"})), HasSubstr("did you mean 'server'?"));
+}
+
+TEST_F(ConfigTest, TheFilesEnvironmentNameIsTheProgramsChoice) {
+  CLI::App app{"other"};
+  AddConfigFlag(app, "PASSBAND_TEST_CONFIG");
+  app.add_option("--port", port_);
+  WriteFile("port: 7\n");
+  setenv("PASSBAND_TEST_CONFIG", path_.c_str(), 1);
+  const std::array<const char*, 1> argv = {"program"};
+  const Status loaded = LoadConfig(app, 1, argv.data());
+  unsetenv("PASSBAND_TEST_CONFIG");
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ(port_, 7);
+}
+
 TEST_F(ConfigTest, AnEmptyFileChangesNothing) {
   WriteFile("");
   ASSERT_TRUE(Load().ok());

@@ -37,6 +37,10 @@ TEST(UnitsTest, FormatsReadWell) {
   EXPECT_EQ(FormatBytes(3.0 * 1024 * 1024 * 1024), "3.00 GiB");
   EXPECT_EQ(FormatSeconds(1.5e-4), "150.0 us");
   EXPECT_EQ(FormatSeconds(2.5), "2.50 s");
+  EXPECT_EQ(FormatSpan(4.6), "5 s");
+  EXPECT_EQ(FormatSpan(200), "3 min 20 s");
+  EXPECT_EQ(FormatSpan(7500), "2 h 5 min");
+  EXPECT_EQ(FormatSpan(100'000), "1 d 3 h");
   EXPECT_EQ(FormatCount(0), "0");
   EXPECT_EQ(FormatCount(999), "999");
   EXPECT_EQ(FormatCount(1234567), "1,234,567");

@@ -38,12 +38,6 @@ TEST(Terminal, StylesTakeNoWidth) {
   EXPECT_EQ(Terminal().Red("x"), "x");
 }
 
-TEST(FormatRemaining, PicksTheUnit) {
-  EXPECT_EQ(FormatRemaining(4.6), "5 s");
-  EXPECT_EQ(FormatRemaining(200), "3 min 20 s");
-  EXPECT_EQ(FormatRemaining(7500), "2 h 5 min");
-}
-
 class ManualClock final : public Clock {
  public:
   Time Now() const override { return now; }

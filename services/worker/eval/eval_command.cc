@@ -15,6 +15,20 @@
 namespace passband {
 namespace {
 
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  passband-worker eval --model models/books-13m --text models/books-13m/held-out.txt\n"
+    "  passband-worker eval --model models/books-13m --text novel.txt --task books \\\n"
+    "      --method full,fasa,stream --budget 128,256,512 --documents 8 --json\n\n"
+    "Tasks: needle asks for facts hidden in a book, recall for a passage quoted from far\n"
+    "back, books for the next bytes of prose. The last 640 tokens of every document are\n"
+    "decoded with each method:\n"
+    "  full    attends to every token\n"
+    "  oracle  to the tokens of truly highest attention (what any choice can reach)\n"
+    "  fasa    to those that slices choose\n"
+    "  stream  to the first and the newest tokens only\n"
+    "  quest   to pages of 16 tokens, chosen by bounds on their keys";
+
 struct EvalFlags {
   ModelFlags model;
   ServiceFlags service;
@@ -127,32 +141,46 @@ void AddEvalCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command = app.add_subcommand(
       "eval", "Measure selection methods: score, bits per byte, attention mass, bytes");
   flags->model.AddTo(*command);
-  command->add_option("--task", flags->tasks, "needle, recall, books: one or a list with commas")
+  command->add_option("--task", flags->tasks, "needle, recall, books: one, or a list with commas")
+      ->type_name("LIST")
       ->capture_default_str();
   command
       ->add_option("--method", flags->methods,
-                   "full, oracle, fasa, stream, quest: one or a list with commas")
+                   "full, oracle, fasa, stream, quest: one, or a list with commas")
+      ->type_name("LIST")
       ->capture_default_str();
   command->add_option("--profile", flags->profiles, "Profile for fasa; may be given several times")
+      ->type_name("FILE")
       ->check(CLI::ExistingFile);
-  command->add_option("--budget", flags->budgets, "Tokens a head attends to; a list with commas")
+  command
+      ->add_option("--budget", flags->budgets,
+                   "Tokens that a head attends to, sinks and recent ones included; one, or a "
+                   "list with commas")
+      ->type_name("LIST")
       ->capture_default_str();
   flags->select.AddTo(*command);
   command->add_option("--context", flags->context, "Tokens of a document")->capture_default_str();
-  command->add_option("--text", flags->text, "Held-out text that documents are cut from")
+  command
+      ->add_option("--text", flags->text,
+                   "Text that documents are cut from; not one the profile was made from")
+      ->type_name("FILE")
       ->required()
       ->check(CLI::ExistingFile);
   command->add_option("--documents", flags->documents, "Documents of each task")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--keys", flags->keys, "Needles of a needle document")->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of the documents")->capture_default_str();
+  command->add_option("--keys", flags->keys, "Facts hidden in a needle document")
+      ->capture_default_str();
+  command->add_option("--seed", flags->seed, "Which places of the text are used")
+      ->capture_default_str();
   command->add_option("--lanes", flags->lanes, "Documents and methods at work at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  command->add_flag("--no-probe", flags->no_probe, "Skip attention mass and recall");
-  command->add_flag("--json", flags->json, "Print JSON");
+  command->add_flag("--no-probe", flags->no_probe,
+                    "Do not measure attention mass and recall of the true top tokens (faster)");
+  command->add_flag("--json", flags->json, "Print one JSON object instead of a table");
   flags->service.AddTo(*command);
+  command->footer(kExamples);
   command->callback([flags, &runner] {
     const EvalSettings settings = ReadSettings(*flags);
     CheckUsage(*flags, settings);

@@ -1,0 +1,184 @@
+#include "services/cli/status_command.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "sdk/operator_client.h"
+#include "services/cli/server_flags.h"
+#include "services/console/table.h"
+
+namespace passband {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kBarWidth = 40;
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  passband status\n"
+    "  passband status --server memory-node-1:50061\n"
+    "  passband status --json | jq .saved_share\n\n"
+    "Saved: what full attention would have read, less the rows that workers fetched.\n"
+    "Hot rows: of the rows that workers chose, those they still held from earlier\n"
+    "steps and did not fetch again. Prefix hits: prompt tokens that were stored already\n"
+    "when a sequence was opened, and needed no prefill.";
+
+double Share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+double SavedShare(const ServerInfo& info) {
+  return std::max(0.0, 1 - Share(info.fetched_bytes, info.full_attention_bytes));
+}
+
+// What is nearly all is never shown as all.
+std::string Percent(double share) {
+  const double percent = 100 * share;
+  return percent > 99 && percent < 100 ? fmt::format("{:.2f} %", std::min(percent, 99.99))
+                                       : fmt::format("{:.1f} %", percent);
+}
+
+std::string Bytes(uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+
+std::string Repeat(const char* text, size_t count) {
+  std::string out;
+  for (size_t i = 0; i < count; ++i) out += text;
+  return out;
+}
+
+// In sequences, cached, free. What is there at all is seen.
+std::string MemoryBar(const ServerInfo& info, const Terminal& terminal) {
+  const auto cells = [&](uint64_t bytes) {
+    const auto rounded = static_cast<size_t>(
+        std::lround(Share(bytes, info.capacity_bytes) * static_cast<double>(kBarWidth)));
+    return bytes == 0 ? 0 : std::clamp<size_t>(rounded, 1, kBarWidth);
+  };
+  const size_t held = cells(info.used_bytes - info.cached_bytes);
+  const size_t cached = std::min(cells(info.cached_bytes), kBarWidth - held);
+  return terminal.Cyan(Repeat("█", held)) + Repeat("▓", cached) +
+         terminal.Dim(Repeat("░", kBarWidth - held - cached));
+}
+
+std::string Join(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
+  return out;
+}
+
+// The server may know itself by an address that means every interface.
+std::string StatusPage(const ServerInfo& info, const std::string& server) {
+  const size_t port = info.http_address.rfind(':');
+  if (port == std::string::npos) return "";
+  const std::string host = info.http_address.substr(0, port);
+  const bool everywhere = host == "0.0.0.0" || host == "[::]";
+  return "http://" + (everywhere ? server.substr(0, server.rfind(':')) : host) +
+         info.http_address.substr(port) + "/";
+}
+
+void AddTraffic(const ServerInfo& info, const Terminal& terminal, Table& table) {
+  const auto row = [&](const char* name, uint64_t whole, double share, const std::string& remark,
+                       const char* nothing) {
+    table.AddRow({name, whole == 0 ? "-" : terminal.Bold(Percent(share)),
+                  terminal.Dim(whole == 0 ? nothing : remark)});
+  };
+  row("saved", info.full_attention_bytes, SavedShare(info),
+      fmt::format("{} fetched; full attention would have read {}", Bytes(info.fetched_bytes),
+                  Bytes(info.full_attention_bytes)),
+      "no worker has reported a decode step yet");
+  row("hot rows", info.selected_rows, Share(info.hot_rows, info.selected_rows),
+      fmt::format("of {} chosen rows were still at the workers", FormatCount(info.selected_rows)),
+      "no rows were chosen yet");
+  row("prefix hits", info.prefix_lookup_tokens,
+      Share(info.prefix_hit_tokens, info.prefix_lookup_tokens),
+      fmt::format("of {} prompt tokens were stored already",
+                  FormatCount(info.prefix_lookup_tokens)),
+      "no sequence was opened with a prompt yet");
+}
+
+void AddState(const ServerInfo& info, const Terminal& terminal, Table& table) {
+  table.AddRow({"memory", terminal.Bold(Percent(Share(info.used_bytes, info.capacity_bytes))),
+                MemoryBar(info, terminal)});
+  table.AddRow({"", "",
+                terminal.Dim(fmt::format(
+                    "{} in sequences, {} cached prefixes, {} free, of {}",
+                    Bytes(info.used_bytes - info.cached_bytes), Bytes(info.cached_bytes),
+                    Bytes(info.capacity_bytes - info.used_bytes), Bytes(info.capacity_bytes)))});
+  table.AddRow({"sessions", terminal.Bold(FormatCount(info.sessions)),
+                terminal.Dim(info.transports.empty() ? "no data connection"
+                                                     : "over " + Join(info.transports))});
+  table.AddRow(
+      {"sequences", terminal.Bold(FormatCount(info.sequences_open + info.sequences_sealed)),
+       terminal.Dim(fmt::format("{} open, {} sealed, {} tokens", FormatCount(info.sequences_open),
+                                FormatCount(info.sequences_sealed),
+                                FormatCount(info.stored_tokens)))});
+}
+
+void PrintText(const ServerInfo& info, const std::string& server) {
+  const Terminal terminal = Terminal::Of(stdout);
+  fmt::print("passband-server {} at {}, up {}: {}\n\n", info.version, server,
+             FormatSpan(info.uptime_seconds),
+             info.draining ? terminal.Yellow("draining") : terminal.Green("ready"));
+  Table table({{""}, {"", Align::kRight}, {""}});
+  AddTraffic(info, terminal, table);
+  table.AddRow({});
+  AddState(info, terminal, table);
+  std::fputs(table.Text(terminal).c_str(), stdout);
+  const std::string page = StatusPage(info, server);
+  if (!page.empty()) fmt::print("\n{} {}\n", terminal.Dim("status page"), page);
+}
+
+void PrintJson(const ServerInfo& info, const std::string& server) {
+  const auto share = [](uint64_t whole, double value) { return whole == 0 ? Json() : Json(value); };
+  const Json json = {
+      {"schema", "passband.status/v1"},
+      {"server", server},
+      {"version", info.version},
+      {"uptime_seconds", info.uptime_seconds},
+      {"draining", info.draining},
+      {"saved_share", share(info.full_attention_bytes, SavedShare(info))},
+      {"fetched_bytes", info.fetched_bytes},
+      {"full_attention_bytes", info.full_attention_bytes},
+      {"fetched_rows", info.fetched_rows},
+      {"selected_rows", info.selected_rows},
+      {"hot_rows", info.hot_rows},
+      {"hot_row_share", share(info.selected_rows, Share(info.hot_rows, info.selected_rows))},
+      {"prefix_lookup_tokens", info.prefix_lookup_tokens},
+      {"prefix_hit_tokens", info.prefix_hit_tokens},
+      {"prefix_hit_share",
+       share(info.prefix_lookup_tokens, Share(info.prefix_hit_tokens, info.prefix_lookup_tokens))},
+      {"memory",
+       {{"capacity_bytes", info.capacity_bytes},
+        {"used_bytes", info.used_bytes},
+        {"cached_bytes", info.cached_bytes}}},
+      {"sessions", info.sessions},
+      {"transports", info.transports},
+      {"sequences_open", info.sequences_open},
+      {"sequences_sealed", info.sequences_sealed},
+      {"stored_tokens", info.stored_tokens},
+      {"status_page", StatusPage(info, server)},
+  };
+  fmt::print("{}\n", json.dump(2));
+}
+
+}  // namespace
+
+void AddStatusCommand(CLI::App& app, CommandRunner& runner) {
+  CLI::App* command =
+      app.add_subcommand("status", "How a server is: what it saved, memory, sessions");
+  const auto flags = std::make_shared<ServerFlags>();
+  flags->AddTo(*command);
+  command->footer(kExamples);
+  command->callback([flags, &runner] {
+    runner.Choose([flags]() -> Status {
+      PASSBAND_ASSIGN_OR_RETURN(const OperatorClient::Options options, flags->client());
+      PASSBAND_ASSIGN_OR_RETURN(const ServerInfo info, OperatorClient(options).Info());
+      (flags->json ? PrintJson : PrintText)(info, flags->server);
+      return OkStatus();
+    });
+  });
+}
+
+}  // namespace passband
