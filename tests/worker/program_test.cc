@@ -1,8 +1,9 @@
 // Goal: the program says what is wrong and exits as documented; over a real
 // server it generates what it generates over a store of its own, and it ends in
 // time when that server dies.
+#include "tests/support/program.h"
+
 #include <gmock/gmock.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -25,33 +26,12 @@ using Json = nlohmann::json;
 const std::string kModel = PASSBAND_BOOKS_MODEL;
 const std::string kText = PASSBAND_BOOKS_MODEL "/held-out.txt";
 
-struct Outcome {
-  int code = -1;
-  std::string output;  // both streams, unless the command says otherwise
-};
+using test::Outcome;
 
-class Program {
+class Program : public test::Program {
  public:
   explicit Program(const std::string& arguments)
-      : pipe_(::popen((std::string(PASSBAND_WORKER) + " " + arguments).c_str(), "r")) {}
-  ~Program() { Finish(); }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-
-  // The next byte, or EOF.
-  int Next() { return std::fgetc(pipe_); }
-
-  Outcome Finish() {
-    Outcome outcome;
-    if (pipe_ == nullptr) return outcome;
-    for (int c = Next(); c != EOF; c = Next()) outcome.output += static_cast<char>(c);
-    outcome.code = WEXITSTATUS(::pclose(pipe_));
-    pipe_ = nullptr;
-    return outcome;
-  }
-
- private:
-  std::FILE* pipe_;
+      : test::Program(std::string(PASSBAND_WORKER) + " " + arguments) {}
 };
 
 Outcome RunWorker(const std::string& arguments) { return Program(arguments + " 2>&1").Finish(); }
