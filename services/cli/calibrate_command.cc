@@ -271,12 +271,13 @@ void AddCalibrateCommand(CLI::App& app, CommandRunner& runner) {
   command->add_flag("--json", settings->json, "Print the outcome as JSON");
   command->footer(
       "Examples:\n"
-      "  passband calibrate --model models/books-13m --text novel.txt --out profile.json\n"
+      "  passband calibrate --model models/books-13m --text novel.txt --out new.json\n"
       "  passband calibrate --model models/books-13m --text novel.txt --out ca.json \\\n"
       "      --selector ca --chunks 16 --slice bf16\n\n"
-      "A frequency chunk is a pair of key dimensions that RoPE rotates together. Workers keep\n"
-      "the chosen chunks of every key, its slice, and predict from slices which tokens a\n"
-      "query attends to. A profile fits the checkpoint it was made for, and no other.");
+      "A frequency chunk is a pair of key dimensions that RoPE rotates together.\n"
+      "Workers keep the chosen chunks of every key, its slice, and predict from slices\n"
+      "which tokens a query attends to. A profile fits the checkpoint it was\n"
+      "made for, and no other.");
   command->callback(
       [settings, &runner] { runner.Choose([settings] { return RunCalibrate(*settings); }); });
 }

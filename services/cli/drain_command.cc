@@ -27,8 +27,9 @@ constexpr char kExamples[] =
     "  passband drain --timeout 30m\n"
     "  passband drain --no-wait\n\n"
     "From now on the server takes no new sessions or sequences, /readyz says 503 and\n"
-    "health checks NOT_SERVING. What is open goes on: workers finish and leave. Ending\n"
-    "this command does not end the draining; only a restart of the server does.\n"
+    "health checks NOT_SERVING. What is open goes on: workers finish and leave.\n"
+    "Ending this command does not end the draining; only a restart of the server\n"
+    "does.\n"
     "Exit code 1 when something was still open after the timeout.";
 
 // Ctrl-C as something to wait for, while there is one of these.

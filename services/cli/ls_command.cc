@@ -27,9 +27,10 @@ constexpr char kExamples[] =
     "  passband ls\n"
     "  passband ls --tenant search --limit 1000\n"
     "  passband ls --json | jq '.sequences[] | select(.idle_seconds > 3600)'\n\n"
-    "Tokens: stored in every layer. Shared: of these, in blocks that other sequences or\n"
-    "the prefix cache refer to, too. Bytes: RAM it refers to, shared blocks included, so\n"
-    "that the column adds up to more than the server uses. Idle: since its last use.";
+    "Tokens: stored in every layer. Shared: of these, in blocks that other sequences\n"
+    "or the prefix cache refer to, too. Bytes: RAM it refers to, shared blocks\n"
+    "included, so that the column adds up to more than the server uses. Idle: since\n"
+    "its last use.";
 
 // As many pages as the limit asks for.
 StatusOr<SequencePage> Collect(const Flags& flags) {

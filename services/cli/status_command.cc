@@ -23,8 +23,8 @@ constexpr char kExamples[] =
     "  passband status --json | jq .saved_share\n\n"
     "Saved: what full attention would have read, less the rows that workers fetched.\n"
     "Hot rows: of the rows that workers chose, those they still held from earlier\n"
-    "steps and did not fetch again. Prefix hits: prompt tokens that were stored already\n"
-    "when a sequence was opened, and needed no prefill.";
+    "steps and did not fetch again. Prefix hits: prompt tokens that were stored\n"
+    "already when a sequence was opened, and needed no prefill.";
 
 double Share(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
