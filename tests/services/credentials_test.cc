@@ -141,7 +141,7 @@ TEST_P(CredentialsTest, TheCallsThatAreTriedAreAllThereAre) {
   size_t data = 0;
   for (const pb::MethodDescriptor* method : Methods()) data += IsData(*method) ? 1 : 0;
   EXPECT_EQ(data, DataCalls(*stranger_).size());
-  EXPECT_GE(Methods().size(), data + 18);
+  EXPECT_GE(Methods().size(), data + 17);
 }
 
 TEST_P(CredentialsTest, NoSession) {
