@@ -2,8 +2,8 @@
 // layer, kv head) from its slices alone, and normalises within the GQA group.
 //
 // SliceIndex keeps the slices of one (layer, kv head) of one sequence, in the
-// order the scoring loop wants them (tiles of 16 tokens; slice.h's bytes go in
-// and come out). Append-only, but for truncation.
+// order the scoring loop wants them (slice.h's bytes go in and come out), in
+// runs of 512 tokens that never move. Append-only, but for truncation.
 //
 // Scores   for query head h of the group and token t:
 //            a[h][t] = scale * sum_c q[h][c] * decode(slice[t])[c]
@@ -12,9 +12,16 @@
 //          (raw maxima over the group lose quality: DESIGN section 7.)
 //          Scores only select; they never stand in for attention weights.
 // Rounding for the int encodings the query, times deviation, is itself rounded
-//          to int8 per head, so that a[h][t] is an exact integer product and
-//          agrees between backends; what is the same for all tokens drops out.
-//          Scores agree to 1e-5 relative, and tokens with equal slices have
+//          to integer levels per head, so that a[h][t] is an exact integer
+//          product and agrees between backends; what is the same for all tokens
+//          drops out. The step between levels is
+//            int8, int4  the largest magnitude / 127
+//            int2        the largest sum of magnitudes over eight components of
+//                        one 16 bit word of the slice / 81, so that the levels of
+//                        a word come to at most 85 and a word's product to a byte
+//          The coarser rounding of int2 adds at most 0.5 % of the logits' variance
+//          where rounding the key to 2 bits adds 12 %.
+//          Scores agree to 2e-5 relative, and tokens with equal slices have
 //          equal scores. Weights below 2^-120 of the largest of their 512
 //          tokens count as that; a NaN product counts as the lowest.
 // Units    sizes in tokens, memory in bytes.
@@ -32,12 +39,19 @@
 
 namespace passband::kernels {
 
-inline constexpr size_t kTileTokens = 16;
+inline constexpr size_t kRunTokens = 512;
 
-// Sixteen bits of the slices of a tile's 16 tokens. A tile is ceil(slice_bytes
-// / 2) of them; word w of token t is bytes 2w and 2w + 1 of its slice.
+// Tokens whose slices are interleaved.
+constexpr size_t TileTokens(SliceEncoding encoding) {
+  return encoding == SliceEncoding::kInt2 ? 32 : 16;
+}
+
+// 32 bytes of a tile. A tile of slices with more than 2 bit is ceil(slice_bytes /
+// 2) words; word w holds bytes 2w and 2w + 1 of each token's slice, in order. An
+// int2 tile is slice_bytes words; word w holds byte w of the slice of token t at
+// byte t % 8 * 4 + t / 8, which lets sums of 8 bits widen to 32 in token order.
 struct alignas(32) TileWord {
-  uint16_t lane[kTileTokens];
+  uint16_t lane[16];
 };
 
 class SliceIndex {
@@ -56,21 +70,29 @@ class SliceIndex {
   void CopySlice(size_t token, std::byte* slice) const;
 
   size_t tokens() const { return tokens_; }
-  size_t memory_bytes() const { return tiles_.capacity() * sizeof(TileWord); }
+  // Below 512 tokens at most twice the slices, past it at most a run more.
+  size_t memory_bytes() const;
   const SliceSpec& spec() const { return *spec_; }
-  // [ceil(tokens / 16)][words_per_tile]; lanes past the last token are undefined.
-  const TileWord* tiles() const { return tiles_.data(); }
+  size_t runs() const { return runs_.size(); }
+  // Tokens [512 * run, ...): [ceil(tokens / TileTokens)][words_per_tile]; lanes
+  // past the last token are undefined.
+  const TileWord* run(size_t run) const { return runs_[run].data(); }
   size_t words_per_tile() const { return words_per_tile_; }
 
  private:
+  // Makes room for tokens [0, tokens) in the last run, or in a new one.
+  void GrowTo(size_t tokens);
+  size_t TileAt(size_t token) const;
+
   std::shared_ptr<const SliceSpec> spec_;
+  size_t tile_tokens_ = 0;
   size_t words_per_tile_ = 0;
   size_t tokens_ = 0;
-  std::vector<TileWord> tiles_;
+  std::vector<std::vector<TileWord>> runs_;
 };
 
-// A block's softmax so far: its sum is sum * 2^exponent.
-struct BlockSum {
+// A run's softmax so far: its sum is sum * 2^exponent.
+struct RunSum {
   float exponent = 0;
   float sum = 0;
 };
@@ -78,9 +100,10 @@ struct BlockSum {
 // Reusable memory of TipScores; grows to the longest context seen.
 struct TipScratch {
   std::vector<TileWord> query;
+  std::vector<uint16_t> products;
   std::vector<float> logits;
   std::vector<float> weights;
-  std::vector<BlockSum> sums;
+  std::vector<RunSum> sums;
   std::vector<float> factors;
 };
 

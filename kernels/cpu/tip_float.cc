@@ -65,7 +65,7 @@ HWY_INLINE void ScoreTile(const TileWord* tile, size_t components, const float* 
   const U32 du;
   const size_t lanes16 = hn::Lanes(U16());
   constexpr size_t kPerWord = kEncoding == SliceEncoding::kBf16 ? 1 : 2;
-  for (size_t lane = 0; lane < kTileTokens; lane += lanes16) {
+  for (size_t lane = 0; lane < TileTokens(kEncoding); lane += lanes16) {
     VF even[kHeads];
     VF odd[kHeads];
 #pragma GCC unroll 4
@@ -80,43 +80,40 @@ HWY_INLINE void ScoreTile(const TileWord* tile, size_t components, const float* 
 #pragma GCC unroll 4
     for (size_t h = 0; h < kHeads; ++h) {
       hn::StoreInterleaved2(ClampLogit(even[h]), ClampLogit(odd[h]), d,
-                            logits + h * kBlockTokens + lane);
+                            logits + h * kRunTokens + lane);
     }
   }
 }
 
 template <SliceEncoding kEncoding, size_t kHeads>
-void ScoreBlock(const TileWord* tiles, size_t words, size_t components, size_t tile_count,
-                const float* query, float* logits) {
-  for (size_t tile = 0; tile < tile_count; ++tile) {
-    PrefetchTiles(tiles + tile * words, words, 1);
-    ScoreTile<kEncoding, kHeads>(tiles + tile * words, components, query,
-                                 logits + tile * kTileTokens);
+void ScoreRun(const RunTiles& run, size_t components, const float* query, float* logits) {
+  for (size_t tile = 0; tile < run.count; ++tile) {
+    PrefetchTile(run.ahead + tile * run.words, run.words);
+    ScoreTile<kEncoding, kHeads>(run.tiles + tile * run.words, components, query,
+                                 logits + tile * TileTokens(kEncoding));
   }
 }
 
 template <SliceEncoding kEncoding>
-void ScoreHeads(const TileWord* tiles, size_t words, size_t components, size_t tile_count,
-                const FloatQuery& q, float* logits) {
+void ScoreHeads(const RunTiles& run, size_t components, const FloatQuery& q, float* logits) {
   switch (q.heads) {
     case 1:
-      return ScoreBlock<kEncoding, 1>(tiles, words, components, tile_count, q.query, logits);
+      return ScoreRun<kEncoding, 1>(run, components, q.query, logits);
     case 2:
-      return ScoreBlock<kEncoding, 2>(tiles, words, components, tile_count, q.query, logits);
+      return ScoreRun<kEncoding, 2>(run, components, q.query, logits);
     case 3:
-      return ScoreBlock<kEncoding, 3>(tiles, words, components, tile_count, q.query, logits);
+      return ScoreRun<kEncoding, 3>(run, components, q.query, logits);
     default:
-      return ScoreBlock<kEncoding, 4>(tiles, words, components, tile_count, q.query, logits);
+      return ScoreRun<kEncoding, 4>(run, components, q.query, logits);
   }
 }
 
-void FloatLogitsTarget(SliceEncoding encoding, const TileWord* tiles, size_t words,
-                       size_t components, size_t tile_count, const FloatQuery& query,
-                       float* logits) {
+void FloatLogitsTarget(SliceEncoding encoding, const RunTiles& run, size_t components,
+                       const FloatQuery& query, float* logits) {
   if (encoding == SliceEncoding::kBf16) {
-    ScoreHeads<SliceEncoding::kBf16>(tiles, words, components, tile_count, query, logits);
+    ScoreHeads<SliceEncoding::kBf16>(run, components, query, logits);
   } else {
-    ScoreHeads<SliceEncoding::kFp8>(tiles, words, components, tile_count, query, logits);
+    ScoreHeads<SliceEncoding::kFp8>(run, components, query, logits);
   }
 }
 
@@ -129,10 +126,9 @@ namespace {
 HWY_EXPORT(FloatLogitsTarget);
 }  // namespace
 
-void FloatLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t components,
-                 size_t tile_count, const FloatQuery& query, float* logits) {
-  HWY_DYNAMIC_DISPATCH(FloatLogitsTarget)
-  (encoding, tiles, words, components, tile_count, query, logits);
+void FloatLogits(SliceEncoding encoding, const RunTiles& run, size_t components,
+                 const FloatQuery& query, float* logits) {
+  HWY_DYNAMIC_DISPATCH(FloatLogitsTarget)(encoding, run, components, query, logits);
 }
 
 }  // namespace passband::kernels

@@ -12,6 +12,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace passband::kernels::HWY_NAMESPACE {
 
+constexpr size_t kTileTokens = TileTokens(SliceEncoding::kInt4);
+
 // Per 16 bit lane: low byte of codes (unsigned) times low byte of q (signed),
 // plus the same of the high bytes. Codes are at most 15, so nothing saturates.
 HWY_INLINE VU16 MulPairs(VU16 codes, VU16 q) {
@@ -30,14 +32,14 @@ HWY_INLINE VU16 MulPairs(VU16 codes, VU16 q) {
 #endif
 }
 
-// Sums of one segment for kTiles tiles' lanes [lane, lane + Lanes): kBits per
-// code, kSplits code vectors a word.
-template <int kBits, int kSplits, size_t kHeads, size_t kTiles>
+// Sums of one segment for kTiles tiles' lanes [lane, lane + Lanes): kSplits
+// vectors of 4 bit codes a word.
+template <int kSplits, size_t kHeads, size_t kTiles>
 HWY_INLINE void SumSegment(const TileWord* tiles, size_t words, size_t lane, const IntQuery& query,
                            const IntSegment& segment, int first_shift,
                            VU16 (&sum)[kHeads][kTiles]) {
   const U16 d;
-  const VU16 mask = hn::Set(d, kBits == 2 ? 0x0303 : 0x0f0f);
+  const VU16 mask = hn::Set(d, 0x0f0f);
 #pragma GCC unroll 4
   for (size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 2
@@ -57,7 +59,7 @@ HWY_INLINE void SumSegment(const TileWord* tiles, size_t words, size_t lane, con
 #pragma GCC unroll 2
       for (size_t t = 0; t < kTiles; ++t) {
         codes[t] = hn::And(word[t], mask);
-        if (k + 1 < kSplits) word[t] = hn::ShiftRight<kBits>(word[t]);
+        if (k + 1 < kSplits) word[t] = hn::ShiftRight<4>(word[t]);
       }
 #pragma GCC unroll 4
       for (size_t h = 0; h < kHeads; ++h) {
@@ -90,7 +92,7 @@ HWY_INLINE void PutLogits(VU16 sum, float factor, bool add, float* logits) {
 }
 
 // kPasses: int8 codes are scored as their low and their high four bits.
-template <int kBits, int kSplits, int kPasses, size_t kHeads, size_t kTiles>
+template <int kSplits, int kPasses, size_t kHeads, size_t kTiles>
 HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& query,
                            float* logits) {
   const size_t lanes = hn::Lanes(U16());
@@ -98,14 +100,13 @@ HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& 
     for (size_t s = 0; s < query.segments; ++s) {
       for (int pass = 0; pass < kPasses; ++pass) {
         VU16 sum[kHeads][kTiles];
-        SumSegment<kBits, kSplits, kHeads, kTiles>(tiles, words, lane, query, query.segment[s],
-                                                   pass, sum);
+        SumSegment<kSplits, kHeads, kTiles>(tiles, words, lane, query, query.segment[s], pass, sum);
 #pragma GCC unroll 4
         for (size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 2
           for (size_t t = 0; t < kTiles; ++t) {
             PutLogits(sum[h][t], pass == 0 ? 1.0F : 16.0F, s + pass > 0,
-                      logits + h * kBlockTokens + t * kTileTokens + lane);
+                      logits + h * kRunTokens + t * kTileTokens + lane);
           }
         }
       }
@@ -113,46 +114,38 @@ HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& 
   }
 }
 
-template <int kBits, int kSplits, int kPasses, size_t kHeads>
-void ScoreBlock(const TileWord* tiles, size_t words, size_t tile_count, const IntQuery& query,
-                float* logits) {
+template <int kSplits, int kPasses, size_t kHeads>
+void ScoreRun(const RunTiles& run, const IntQuery& query, float* logits) {
   size_t tile = 0;
-  for (; tile + 2 <= tile_count; tile += 2) {
-    PrefetchTiles(tiles + tile * words, words, 2);
-    ScoreTiles<kBits, kSplits, kPasses, kHeads, 2>(tiles + tile * words, words, query,
-                                                   logits + tile * kTileTokens);
+  for (; tile + 2 <= run.count; tile += 2) {
+    PrefetchTile(run.ahead + tile * run.words, 2 * run.words);
+    ScoreTiles<kSplits, kPasses, kHeads, 2>(run.tiles + tile * run.words, run.words, query,
+                                            logits + tile * kTileTokens);
   }
-  if (tile < tile_count) {
-    ScoreTiles<kBits, kSplits, kPasses, kHeads, 1>(tiles + tile * words, words, query,
-                                                   logits + tile * kTileTokens);
+  if (tile < run.count) {
+    ScoreTiles<kSplits, kPasses, kHeads, 1>(run.tiles + tile * run.words, run.words, query,
+                                            logits + tile * kTileTokens);
   }
 }
 
-template <int kBits, int kSplits, int kPasses>
-void ScoreHeads(const TileWord* tiles, size_t words, size_t tile_count, const IntQuery& query,
-                float* logits) {
+template <int kSplits, int kPasses>
+void ScoreHeads(const RunTiles& run, const IntQuery& query, float* logits) {
   switch (query.heads) {
     case 1:
-      return ScoreBlock<kBits, kSplits, kPasses, 1>(tiles, words, tile_count, query, logits);
+      return ScoreRun<kSplits, kPasses, 1>(run, query, logits);
     case 2:
-      return ScoreBlock<kBits, kSplits, kPasses, 2>(tiles, words, tile_count, query, logits);
+      return ScoreRun<kSplits, kPasses, 2>(run, query, logits);
     case 3:
-      return ScoreBlock<kBits, kSplits, kPasses, 3>(tiles, words, tile_count, query, logits);
+      return ScoreRun<kSplits, kPasses, 3>(run, query, logits);
     default:
-      return ScoreBlock<kBits, kSplits, kPasses, 4>(tiles, words, tile_count, query, logits);
+      return ScoreRun<kSplits, kPasses, 4>(run, query, logits);
   }
 }
 
-void IntLogitsTarget(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t tile_count,
-                     const IntQuery& query, float* logits) {
-  switch (encoding) {
-    case SliceEncoding::kInt2:
-      return ScoreHeads<2, 4, 1>(tiles, words, tile_count, query, logits);
-    case SliceEncoding::kInt4:
-      return ScoreHeads<4, 2, 1>(tiles, words, tile_count, query, logits);
-    default:
-      return ScoreHeads<4, 1, 2>(tiles, words, tile_count, query, logits);
-  }
+void IntLogitsTarget(SliceEncoding encoding, const RunTiles& run, const IntQuery& query,
+                     float* logits) {
+  if (encoding == SliceEncoding::kInt4) return ScoreHeads<2, 1>(run, query, logits);
+  return ScoreHeads<1, 2>(run, query, logits);
 }
 
 }  // namespace passband::kernels::HWY_NAMESPACE
@@ -164,9 +157,8 @@ namespace {
 HWY_EXPORT(IntLogitsTarget);
 }  // namespace
 
-void IntLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t tile_count,
-               const IntQuery& query, float* logits) {
-  HWY_DYNAMIC_DISPATCH(IntLogitsTarget)(encoding, tiles, words, tile_count, query, logits);
+void IntLogits(SliceEncoding encoding, const RunTiles& run, const IntQuery& query, float* logits) {
+  HWY_DYNAMIC_DISPATCH(IntLogitsTarget)(encoding, run, query, logits);
 }
 
 }  // namespace passband::kernels

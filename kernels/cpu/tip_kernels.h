@@ -1,6 +1,6 @@
-// The inner loops of TIP and what passes between them. A call works on one block
-// of tiles and at most kHeadsPerPass query heads, so that what is unpacked from a
-// tile is used for all of them and the block's logits stay in the L1 cache.
+// The inner loops of TIP and what passes between them. A call works on one run of
+// tokens and at most kHeadsPerPass query heads, so that what is unpacked from a
+// tile is used for all of them and the run's logits stay in the L1 cache.
 //
 // Contract  pure functions over the caller's memory.
 #pragma once
@@ -14,8 +14,6 @@
 namespace passband::kernels {
 
 inline constexpr size_t kHeadsPerPass = 4;
-inline constexpr size_t kBlockTiles = 32;
-inline constexpr size_t kBlockTokens = kBlockTiles * kTileTokens;
 
 // How one head's logits become weights: a logit times log2_scale is a log2. When
 // all logits are known to lie in [0, most], most > 0, and that is narrow enough for
@@ -27,6 +25,29 @@ struct LogitRange {
 inline constexpr float kNarrowLog2 = 200.0F;
 // Logits are kept within this, in log2, so that adding a large constant rounds them.
 inline constexpr float kMaxLog2 = 0x1p18F;
+
+// One run's tiles, and those of the next to prefetch (the same when there is none):
+// the hardware does not follow from run to run.
+struct RunTiles {
+  const TileWord* tiles = nullptr;
+  const TileWord* ahead = nullptr;
+  size_t words = 0;  // per tile
+  size_t count = 0;
+};
+
+// Of int2 slices, for each nibble of a byte and each head what its two components
+// add: a table of 16 bytes. Products are made non-negative by an offset, the same
+// for all tokens. tables[(word * heads + h) * kTablesPerWord + k] is that of nibble k
+// of the slice's 16 bit word.
+struct LookupTable {
+  uint8_t entry[16];
+};
+inline constexpr size_t kTablesPerWord = 4;
+struct LookupQuery {
+  const LookupTable* tables = nullptr;
+  size_t heads = 0;
+  std::array<LogitRange, kHeadsPerPass> range = {};
+};
 
 // Sums of int8 * code wrap in 16 bits; a segment is a run of words whose sums
 // provably fit once `offset` (the most negative sum, negated) is added. One
@@ -56,37 +77,47 @@ struct FloatQuery {
   size_t heads = 0;
 };
 
-// logits[h * kBlockTokens + t] = sum_j q[h][j] * code[t][j] + the segments'
-// offsets: an exact integer >= 0.
-void IntLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t tile_count,
-               const IntQuery& query, float* logits);
+// products[h * kRunTokens + t'] = sum_j q[h][j] * code[t][j] + an offset of h: an
+// integer >= 0. t' is t in an order of their own within 32 tokens: ProductLogits
+// and ProductWeights know it.
+void LookupProducts(const RunTiles& run, const LookupQuery& query, uint16_t* products);
+void ProductLogits(const uint16_t* products, size_t count, float* logits);
 
-// logits[h * kBlockTokens + t] = sum_j q[h][j] * component[t][j], clamped to
+// logits[h * kRunTokens + t] = sum_j q[h][j] * code[t][j] + the segments'
+// offsets: an exact integer >= 0. For int4 and int8.
+void IntLogits(SliceEncoding encoding, const RunTiles& run, const IntQuery& query, float* logits);
+
+// logits[h * kRunTokens + t] = sum_j q[h][j] * component[t][j], clamped to
 // +-kMaxLog2; NaN becomes -kMaxLog2.
-void FloatLogits(SliceEncoding encoding, const TileWord* tiles, size_t words, size_t components,
-                 size_t tile_count, const FloatQuery& query, float* logits);
+void FloatLogits(SliceEncoding encoding, const RunTiles& run, size_t components,
+                 const FloatQuery& query, float* logits);
 
 // weights[t] = 2^(logits[t] * log2_scale - exponent), where the exponent is an
-// integer: a power of two between blocks, so equal logits keep equal weights.
+// integer: a power of two between runs, so equal logits keep equal weights.
 // Reads up to a vector past `count`.
-BlockSum BlockWeights(const float* logits, size_t count, const LogitRange& range, float* weights);
+RunSum RunWeights(const float* logits, size_t count, const LogitRange& range, float* weights);
+// The same of products in a narrow range; reads and writes whole tiles.
+inline bool IsNarrow(const LogitRange& range) {
+  return range.most > 0 && range.most * range.log2_scale <= kNarrowLog2;
+}
+RunSum ProductWeights(const uint16_t* products, size_t count, const LogitRange& range,
+                      float* weights);
 
-// scores[t] = sum_h factors[h] * weights[h * kBlockTokens + t]
+// scores[t] = sum_h factors[h] * weights[h * kRunTokens + t]
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,
                   float* scores);
 
-// Asks for what lies 4 KiB after `count` tiles: their stream is broken at every
-// block, too often for the hardware to follow it from L3. Always inlined: GCC takes
-// a function that only prefetches for one without effect.
-inline constexpr size_t kWordsAhead = 128;
-[[gnu::always_inline]] inline void PrefetchTiles(const TileWord* tiles, size_t words,
-                                                 size_t count) {
-  const TileWord* ahead = tiles + kWordsAhead;
-  for (size_t i = 0; i < count * words; i += 2) __builtin_prefetch(ahead + i);
+// Asks for a tile. Always inlined: GCC takes a function that only prefetches for
+// one without effect.
+[[gnu::always_inline]] inline void PrefetchTile(const TileWord* tile, size_t words) {
+  for (size_t w = 0; w < words; w += 2) __builtin_prefetch(tile + w);
 }
 
-// Rounds the queries of heads [0, heads) to int8 for spec's encoding, writing
-// the vectors into `vectors` (IntQueryWords of them).
+// Round the queries of heads [0, heads) as tip.h says for spec's encoding, writing
+// the tables (LookupTables of them) or vectors (IntQueryWords).
+size_t LookupTables(const SliceSpec& spec, size_t heads);
+LookupQuery MakeLookupQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
+                            LookupTable* tables);
 size_t IntQueryWords(const SliceSpec& spec, size_t heads);
 IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
                       TileWord* vectors);

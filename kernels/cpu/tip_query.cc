@@ -2,6 +2,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <numbers>
 
 #include "kernels/cpu/tip_kernels.h"
@@ -12,6 +13,12 @@ namespace {
 constexpr size_t kMaxComponents = 2 * kMaxChunks;
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr int kQueryLevels = 127;
+// Of int2: components of a 16 bit word, and what the magnitudes of their levels come
+// to before and, at most, after rounding.
+constexpr size_t kWordComponents = 8;
+constexpr float kWordSum = 81.0F;
+constexpr int kWordLevels = 85;
+static_assert(kWordSum + 0.5 * kWordComponents <= kWordLevels && 3 * kWordLevels <= UINT8_MAX);
 
 // The components of one head's query, in component order.
 void GatherComponents(const SliceSpec& spec, const float* query, float* components) {
@@ -34,8 +41,6 @@ struct Unpacking {
 
 Unpacking UnpackingOf(SliceEncoding encoding) {
   switch (encoding) {
-    case SliceEncoding::kInt2:
-      return {8, 4, 3};
     case SliceEncoding::kInt4:
       return {4, 2, 15};
     default:
@@ -43,32 +48,67 @@ Unpacking UnpackingOf(SliceEncoding encoding) {
   }
 }
 
-// One head's query times what decoding multiplies by, rounded to int8; returns
-// the step between levels, 0 when all levels are zero.
+// One head's query times what decoding multiplies by. NaN counts as 0.
+void Products(const SliceSpec& spec, const float* query, float scale, float* products) {
+  const size_t components = static_cast<size_t>(spec.components());
+  GatherComponents(spec, query, products);
+  const float unit = StepOf(spec.encoding);
+  for (size_t j = 0; j < components; ++j) {
+    const float product = products[j] * scale * (spec.deviation[j] * unit);
+    products[j] = product == product ? product : 0.0F;
+  }
+}
+
+// The largest magnitude among products, or of int2 the largest sum of magnitudes
+// over a word's.
+float Largest(SliceEncoding encoding, const float* products, size_t components) {
+  float largest = 0;
+  if (encoding != SliceEncoding::kInt2) {
+    for (size_t j = 0; j < components; ++j) largest = std::max(largest, std::fabs(products[j]));
+    return largest;
+  }
+  for (size_t begin = 0; begin < components; begin += kWordComponents) {
+    float sum = 0;
+    const size_t end = std::min(components, begin + kWordComponents);
+    for (size_t j = begin; j < end; ++j) sum += std::fabs(products[j]);
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
+// Rounds one head's query to integer levels; returns the step between them, 0 when
+// all levels are zero.
 float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* levels) {
   const size_t components = static_cast<size_t>(spec.components());
-  float product[kMaxComponents];
-  GatherComponents(spec, query, product);
-  const float unit = StepOf(spec.encoding);
-  // Components come in pairs; two maxima halve the wait for the last one.
-  float most[2] = {};
-  for (size_t j = 0; j < components; j += 2) {
-    for (size_t k = 0; k < 2; ++k) {
-      product[j + k] = product[j + k] * scale * (spec.deviation[j + k] * unit);
-      most[k] = std::max(most[k], std::fabs(product[j + k]));
-    }
-  }
-  const float largest = std::max(most[0], most[1]);
-  const float step = largest / kQueryLevels;
+  float products[kMaxComponents];
+  Products(spec, query, scale, products);
+  const float most = spec.encoding == SliceEncoding::kInt2 ? kWordSum : float{kQueryLevels};
+  const float step = Largest(spec.encoding, products, components) / most;
   if (!(step >= FLT_MIN && step <= FLT_MAX)) {
     std::fill_n(levels, components, 0);
     return 0.0F;
   }
   for (size_t j = 0; j < components; ++j) {
-    const float number = product[j] == product[j] ? product[j] : 0.0F;
-    levels[j] = static_cast<int>(std::nearbyint(number / step));
+    levels[j] = static_cast<int>(std::nearbyint(products[j] / step));
   }
   return step;
+}
+
+// How one head's logits of `components` components become weights.
+LogitRange RangeOf(const SliceSpec& spec, const int* levels, float step) {
+  const int top = LevelsOf(spec.encoding) - 1;
+  const float bound = static_cast<float>(top * kQueryLevels * std::max(spec.components(), 1));
+  int span = 0;
+  for (int j = 0; j < spec.components(); ++j) span += std::abs(levels[j]);
+  return {std::min(step * kLog2E, kMaxLog2 / bound), static_cast<float>(span * top)};
+}
+
+// What two components add, for every pair of their codes, less the least of it.
+void FillTable(int first, int second, LookupTable& table) {
+  const int least = 3 * (std::min(first, 0) + std::min(second, 0));
+  for (int i = 0; i < 16; ++i) {
+    table.entry[i] = static_cast<uint8_t>(first * (i & 3) + second * (i >> 2) - least);
+  }
 }
 
 // Makes `segment` the words [begin, end), unless some head's sums over them need
@@ -106,6 +146,30 @@ void CutSegments(const int (*levels)[kMaxComponents], size_t words, const Unpack
 
 }  // namespace
 
+size_t LookupTables(const SliceSpec& spec, size_t heads) {
+  return (spec.slice_bytes() + 1) / 2 * heads * kTablesPerWord;
+}
+
+LookupQuery MakeLookupQuery(const SliceSpec& spec, const float* queries, size_t heads, float scale,
+                            LookupTable* tables) {
+  LookupQuery result;
+  result.tables = tables;
+  result.heads = heads;
+  for (size_t h = 0; h < heads; ++h) {
+    int levels[kMaxComponents + kWordComponents] = {};
+    const float step = RoundQuery(spec, queries + h * spec.shape.head_dim, scale, levels);
+    result.range[h] = RangeOf(spec, levels, step);
+    for (size_t w = 0; w < (spec.slice_bytes() + 1) / 2; ++w) {
+      LookupTable* of_word = tables + (w * heads + h) * kTablesPerWord;
+      for (size_t k = 0; k < kTablesPerWord; ++k) {
+        const int* pair = levels + w * kWordComponents + 2 * k;
+        FillTable(pair[0], pair[1], of_word[k]);
+      }
+    }
+  }
+  return result;
+}
+
 size_t IntQueryWords(const SliceSpec& spec, size_t heads) {
   return (spec.slice_bytes() + 1) / 2 * UnpackingOf(spec.encoding).splits * heads;
 }
@@ -118,14 +182,9 @@ IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads,
   IntQuery result;
   result.query = vectors;
   result.heads = heads;
-  const auto top = static_cast<float>((LevelsOf(spec.encoding) - 1) * kQueryLevels);
-  const float most = kMaxLog2 / (top * static_cast<float>(std::max(spec.components(), 1)));
   for (size_t h = 0; h < heads; ++h) {
     const float step = RoundQuery(spec, queries + h * spec.shape.head_dim, scale, levels[h]);
-    result.range[h].log2_scale = std::min(step * kLog2E, most);
-    int span = 0;
-    for (const int level : levels[h]) span += std::abs(level);
-    result.range[h].most = static_cast<float>(span * (LevelsOf(spec.encoding) - 1));
+    result.range[h] = RangeOf(spec, levels[h], step);
   }
   for (size_t w = 0; w < words; ++w) {
     for (size_t k = 0; k < unpacking.splits; ++k) {
@@ -134,7 +193,8 @@ IntQuery MakeIntQuery(const SliceSpec& spec, const float* queries, size_t heads,
         const auto low = static_cast<uint8_t>(pair[0]);
         const auto high = static_cast<uint8_t>(pair[unpacking.splits]);
         const auto both = static_cast<uint16_t>(low | high << 8);
-        std::fill_n((vectors++)->lane, kTileTokens, both);
+        std::fill(std::begin(vectors->lane), std::end(vectors->lane), both);
+        ++vectors;
       }
     }
   }

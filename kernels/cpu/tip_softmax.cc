@@ -32,28 +32,21 @@ float LargestLogit(const float* logits, size_t count) {
   return hn::GetLane(hn::MaxOfLanes(d, all));
 }
 
-// Adding it rounds to quarters, which end up in the two lowest bits.
-constexpr float kQuarterMagic = 3145728.0F;  // 1.5 * 2^21
-
-// The constants of one block's 2^(logit * scale - exponent).
+// The constants of one run's 2^(logit * scale - exponent).
 struct Weigher {
   VF scale;
-  VF magic;               // less the exponent, which rounding then takes off
-  VF least;               // logits below this count as this
-  hn::Vec<U32> quarters;  // bits of 2^(k/4) less k << 21, for k = lane % 4
+  VF magic;  // less the exponent, which rounding then takes off
+  VF least;  // logits below this count as this
 };
 
-Weigher MakeWeigher(float log2_scale, float exponent, float least) {
+HWY_INLINE Weigher MakeWeigher(float log2_scale, float exponent, float least) {
   const F32 d;
-  alignas(32) const uint32_t bits[8] = {0x3f800000, 0x3f7837f0, 0x3f7504f3, 0x3f7744fd,
-                                        0x3f800000, 0x3f7837f0, 0x3f7504f3, 0x3f7744fd};
   // Subtracting an integer from the magic is exact.
-  return {hn::Set(d, log2_scale), hn::Set(d, kQuarterMagic - exponent), hn::Set(d, least),
-          hn::Load(U32(), bits)};
+  return {hn::Set(d, log2_scale), hn::Set(d, kRoundMagic - exponent), hn::Set(d, least)};
 }
 
-// x = n/4 + f: 2^f by a cubic (relative error 3e-7), times 2^(n/4) out of the
-// table, with n / 4 (rounded down) added to its exponent.
+// x = n + f: 2^f by a quartic (relative error 3e-6, evenly spread), with n added to
+// its exponent.
 template <bool kClamp>
 HWY_INLINE VF Weigh(const Weigher& w, VF logit) {
   const F32 d;
@@ -61,14 +54,13 @@ HWY_INLINE VF Weigh(const Weigher& w, VF logit) {
   if constexpr (kClamp) logit = hn::Max(logit, w.least);
   const VF shifted = hn::MulAdd(logit, w.scale, w.magic);
   const VF f = hn::MulSub(logit, w.scale, hn::Sub(shifted, w.magic));
-  VF p = hn::Set(d, 0.0554832779F);
-  p = hn::MulAdd(p, f, hn::Set(d, 0.240376711F));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.6931476F));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.999999702F));
-  const auto n = hn::BitCast(du, shifted);
-  const auto index = hn::IndicesFromVec(du, hn::And(n, hn::Set(du, 3)));
-  const auto power = hn::Add(hn::TableLookupLanes(w.quarters, index), hn::ShiftLeft<21>(n));
-  return hn::Mul(p, hn::BitCast(d, power));
+  VF p = hn::Set(d, 0.00957010221F);
+  p = hn::MulAdd(p, f, hn::Set(d, 0.0559178591F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.240247443F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.693121791F));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.999999285F));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
+  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), exponent));
 }
 
 // Returns the weights' sum.
@@ -96,9 +88,9 @@ HWY_INLINE float WeighAll(const Weigher& w, const float* logits, size_t count, f
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, other_sum)));
 }
 
-BlockSum BlockWeightsTarget(const float* logits, size_t count, const LogitRange& range,
-                            float* weights) {
-  const bool narrow = range.most > 0 && range.most * range.log2_scale <= kNarrowLog2;
+RunSum RunWeightsTarget(const float* logits, size_t count, const LogitRange& range,
+                        float* weights) {
+  const bool narrow = IsNarrow(range);
   const float centre = narrow ? range.most / 2 : LargestLogit(logits, count);
   const float exponent = (centre * range.log2_scale + kRoundMagic) - kRoundMagic;
   const Weigher w = MakeWeigher(range.log2_scale, exponent, centre - 120.0F / range.log2_scale);
@@ -107,18 +99,83 @@ BlockSum BlockWeightsTarget(const float* logits, size_t count, const LogitRange&
   return {exponent, sum};
 }
 
+constexpr size_t kTileTokens = TileTokens(SliceEncoding::kInt2);
+
+// Products of two vectors of tokens, 16 tokens apart, as floats.
+HWY_INLINE void LoadProducts(const uint16_t* products, VF& first, VF& second) {
+  const F32 d;
+  const U32 du;
+  const I32 di;
+  const auto pair = hn::LoadU(du, reinterpret_cast<const uint32_t*>(products));
+  first = hn::ConvertTo(d, hn::BitCast(di, hn::And(pair, hn::Set(du, 0xffff))));
+  second = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(pair)));
+}
+
+void ProductLogitsTarget(const uint16_t* products, size_t count, float* logits) {
+  const F32 d;
+  for (size_t tile = 0; tile < count; tile += kTileTokens) {
+    for (size_t i = 0; i < kTileTokens / 2; i += hn::Lanes(d)) {
+      VF a;
+      VF b;
+      LoadProducts(products + tile + 2 * i, a, b);
+      hn::StoreU(a, d, logits + tile + i);
+      hn::StoreU(b, d, logits + tile + i + kTileTokens / 2);
+    }
+  }
+}
+
+// Weighs a tile and adds its weights to the sums.
+HWY_INLINE void WeighTile(const Weigher& w, const uint16_t* products, float* weights, VF& sum,
+                          VF& other_sum) {
+  const F32 d;
+  for (size_t i = 0; i < kTileTokens / 2; i += hn::Lanes(d)) {
+    VF a;
+    VF b;
+    LoadProducts(products + 2 * i, a, b);
+    a = Weigh<false>(w, a);
+    b = Weigh<false>(w, b);
+    hn::StoreU(a, d, weights + i);
+    hn::StoreU(b, d, weights + i + kTileTokens / 2);
+    sum = hn::Add(sum, a);
+    other_sum = hn::Add(other_sum, b);
+  }
+}
+
+RunSum ProductWeightsTarget(const uint16_t* products, size_t count, const LogitRange& range,
+                            float* weights) {
+  const F32 d;
+  const float exponent = (range.most / 2 * range.log2_scale + kRoundMagic) - kRoundMagic;
+  const Weigher w = MakeWeigher(range.log2_scale, exponent, 0);
+  VF sum = hn::Zero(d);
+  VF other_sum = hn::Zero(d);
+  size_t tile = 0;
+  for (; tile + kTileTokens <= count; tile += kTileTokens) {
+    WeighTile(w, products + tile, weights + tile, sum, other_sum);
+  }
+  if (tile < count) {
+    VF unused = sum;
+    VF also_unused = sum;
+    WeighTile(w, products + tile, weights + tile, unused, also_unused);
+    for (size_t i = tile; i < count; i += hn::Lanes(d)) {
+      const auto mask = hn::FirstN(d, count - i);
+      sum = hn::Add(sum, hn::IfThenElseZero(mask, hn::LoadU(d, weights + i)));
+    }
+  }
+  return {exponent, hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, other_sum)))};
+}
+
 // Scores of one vector of tokens, from kHeads heads on.
 template <size_t kHeads>
 HWY_INLINE VF AddHeads(const float* weights, const float* factors, VF score) {
   const F32 d;
 #pragma GCC unroll 4
   for (size_t h = 0; h < kHeads; ++h) {
-    score = hn::MulAdd(hn::LoadU(d, weights + h * kBlockTokens), hn::Set(d, factors[h]), score);
+    score = hn::MulAdd(hn::LoadU(d, weights + h * kRunTokens), hn::Set(d, factors[h]), score);
   }
   return score;
 }
 
-// The weights of a block are padded, so whole vectors can be read.
+// The weights of a run are padded, so whole vectors can be read.
 void CombineHeadsTarget(const float* weights, const float* factors, size_t heads, size_t count,
                         float* scores) {
   const F32 d;
@@ -127,10 +184,10 @@ void CombineHeadsTarget(const float* weights, const float* factors, size_t heads
     VF score = hn::Zero(d);
     size_t h = 0;
     for (; h + 4 <= heads; h += 4) {
-      score = AddHeads<4>(weights + h * kBlockTokens + i, factors + h, score);
+      score = AddHeads<4>(weights + h * kRunTokens + i, factors + h, score);
     }
     for (; h < heads; ++h) {
-      score = AddHeads<1>(weights + h * kBlockTokens + i, factors + h, score);
+      score = AddHeads<1>(weights + h * kRunTokens + i, factors + h, score);
     }
     if (i + lanes <= count) {
       hn::StoreU(score, d, scores + i);
@@ -146,12 +203,23 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace passband::kernels {
 namespace {
-HWY_EXPORT(BlockWeightsTarget);
+HWY_EXPORT(RunWeightsTarget);
+HWY_EXPORT(ProductLogitsTarget);
+HWY_EXPORT(ProductWeightsTarget);
 HWY_EXPORT(CombineHeadsTarget);
 }  // namespace
 
-BlockSum BlockWeights(const float* logits, size_t count, const LogitRange& range, float* weights) {
-  return HWY_DYNAMIC_DISPATCH(BlockWeightsTarget)(logits, count, range, weights);
+RunSum RunWeights(const float* logits, size_t count, const LogitRange& range, float* weights) {
+  return HWY_DYNAMIC_DISPATCH(RunWeightsTarget)(logits, count, range, weights);
+}
+
+void ProductLogits(const uint16_t* products, size_t count, float* logits) {
+  HWY_DYNAMIC_DISPATCH(ProductLogitsTarget)(products, count, logits);
+}
+
+RunSum ProductWeights(const uint16_t* products, size_t count, const LogitRange& range,
+                      float* weights) {
+  return HWY_DYNAMIC_DISPATCH(ProductWeightsTarget)(products, count, range, weights);
 }
 
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,

@@ -110,6 +110,11 @@ inline RoundedQuery RoundQuery(const SliceSpec& spec, const float* query, float 
     largest = std::max(largest, std::fabs(product.back()));
   }
   result.step = largest / 127;
+  if (spec.encoding == SliceEncoding::kInt2) {
+    std::vector<float> of_word(product.size() / 8 + 1);
+    for (size_t j = 0; j < product.size(); ++j) of_word[j / 8] += std::fabs(product[j]);
+    result.step = *std::max_element(of_word.begin(), of_word.end()) / 81;
+  }
   for (const float value : product) {
     result.levels.push_back(largest > 0 ? static_cast<int>(std::nearbyint(value / result.step))
                                         : 0);
