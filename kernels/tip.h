@@ -19,8 +19,8 @@
 //            int2        the largest sum of magnitudes over eight components of
 //                        one 16 bit word of the slice / 81, so that the levels of
 //                        a word come to at most 85 and a word's product to a byte
-//          The coarser rounding of int2 adds at most 0.5 % of the logits' variance
-//          where rounding the key to 2 bits adds 12 %.
+//          By estimate, of 24 chunks, int2's coarser rounding adds at most about
+//          0.5 % of the logits' variance; rounding the key to 2 bits adds 12 %.
 //          Scores agree to 2e-5 relative, and tokens with equal slices have
 //          equal scores. Weights below 2^-120 of the largest of their 512
 //          tokens count as that; a NaN product counts as the lowest.
