@@ -25,6 +25,7 @@ struct FacRows {
   const std::byte* const* pointers = nullptr;
   const std::byte* first = nullptr;
   size_t count = 0;
+  size_t ahead() const { return pointers != nullptr ? kFacChosenAhead : kFacStreamAhead; }
   const std::byte* at(size_t i, size_t row_bytes) const {
     return pointers != nullptr ? pointers[i] : first + i * row_bytes;
   }
@@ -65,7 +66,7 @@ void PointAtRows(const FacRows& rows, size_t begin, const HeadShape& shape, FacT
   for (size_t r = 0; r < tile.count; ++r) {
     tile.key[r] = rows.at(begin + r, shape.row_bytes());
     tile.value[r] = tile.key[r] + shape.key_bytes();
-    const size_t ahead = begin + kFacAhead + r;
+    const size_t ahead = begin + rows.ahead() + r;
     tile.ahead[r] = ahead < rows.count ? rows.at(ahead, shape.row_bytes()) : tile.key[r];
   }
 }
@@ -132,7 +133,7 @@ void Attend(const FacParams& params, const FacRows& rows, float* weights) {
     StartHeads<kDType>(params, first, std::min(kFacHeads, group - first), dims,
                        heads[first / kFacHeads]);
   }
-  for (size_t r = 0; r < std::min(kFacAhead, rows.count); ++r) {
+  for (size_t r = 0; r < std::min(rows.ahead(), rows.count); ++r) {
     PrefetchToL2(rows.at(r, params.shape.row_bytes()), params.shape.row_bytes());
   }
   FacTileRows tile;

@@ -14,7 +14,10 @@
 namespace passband::kernels {
 
 inline constexpr size_t kFacTile = 32;
-inline constexpr size_t kFacAhead = 64;     // rows from prefetch to use: 2 us of work
+// Rows from prefetch to use: 2 us of work for a stream out of memory; for chosen rows
+// less, since the few there are would all wait for the first to be asked for.
+inline constexpr size_t kFacStreamAhead = 64;
+inline constexpr size_t kFacChosenAhead = 16;
 inline constexpr size_t kFacHeads = 4;      // query heads that share a load
 inline constexpr size_t kFacDimBlock = 16;  // dims are padded to a multiple of this
 
