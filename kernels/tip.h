@@ -19,9 +19,10 @@
 //            int2        the largest sum of magnitudes over eight components of
 //                        one 16 bit word of the slice / 81, so that the levels of
 //                        a word come to at most 85 and a word's product to a byte
+//          made a multiple of 2^-23 in log2 if it is 2^-18 or more.
 //          By estimate, of 24 chunks, int2's coarser rounding adds at most about
 //          0.5 % of the logits' variance; rounding the key to 2 bits adds 12 %.
-//          Scores agree to 2e-5 relative, and tokens with equal slices have
+//          Scores agree to 1e-5 relative, and tokens with equal slices have
 //          equal scores. Weights below 2^-120 of the largest of their 512
 //          tokens count as that; a NaN product counts as the lowest.
 // Units    sizes in tokens, memory in bytes.
@@ -47,9 +48,10 @@ constexpr size_t TileTokens(SliceEncoding encoding) {
 }
 
 // 32 bytes of a tile. A tile of slices with more than 2 bit is ceil(slice_bytes /
-// 2) words; word w holds bytes 2w and 2w + 1 of each token's slice, in order. An
-// int2 tile is slice_bytes words; word w holds byte w of the slice of token t at
-// byte t % 8 * 4 + t / 8, which lets sums of 8 bits widen to 32 in token order.
+// 2) words; word w holds bytes 2w and 2w + 1 of the slice of token t from byte
+// t % 8 * 4 + t / 8 * 2 on. An int2 tile is slice_bytes words; word w holds byte w of
+// the slice of token t at byte t % 8 * 4 + t / 8. Sums of 8 or 16 bits so widen to 32
+// in token order.
 struct alignas(32) TileWord {
   uint16_t lane[16];
 };
@@ -99,10 +101,10 @@ struct RunSum {
 
 // Reusable memory of TipScores; grows to the longest context seen.
 struct TipScratch {
-  std::vector<TileWord> query;
-  std::vector<uint16_t> products;
-  std::vector<float> logits;
-  std::vector<float> weights;
+  std::vector<TileWord> query;  // these as memory aligned for whole vectors
+  std::vector<TileWord> products;
+  std::vector<TileWord> logits;
+  std::vector<TileWord> weights;
   std::vector<RunSum> sums;
   std::vector<float> factors;
 };

@@ -21,7 +21,7 @@ struct Lane {
 Lane LaneOf(SliceEncoding encoding, size_t token) {
   const size_t t = token % TileTokens(encoding);
   if (encoding == SliceEncoding::kInt2) return {t % 8 * 4 + t / 8, 1};
-  return {2 * t, 2};
+  return {t % 8 * 4 + t / 8 * 2, 2};
 }
 
 std::byte* LaneBytes(TileWord* word, Lane lane) {

@@ -79,8 +79,9 @@ HWY_INLINE void ScoreTile(const TileWord* tile, size_t components, const float* 
     }
 #pragma GCC unroll 4
     for (size_t h = 0; h < kHeads; ++h) {
-      hn::StoreInterleaved2(ClampLogit(even[h]), ClampLogit(odd[h]), d,
-                            logits + h * kRunTokens + lane);
+      float* to = logits + h * kRunTokens + lane / 2;
+      hn::StoreU(ClampLogit(even[h]), d, to);
+      hn::StoreU(ClampLogit(odd[h]), d, to + TileTokens(kEncoding) / 2);
     }
   }
 }

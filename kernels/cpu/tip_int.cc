@@ -74,27 +74,31 @@ HWY_INLINE void SumSegment(const TileWord* tiles, size_t words, size_t lane, con
 }
 
 // Writes or adds 16 bit sums, times `factor`, as floats.
-HWY_INLINE void PutLogits(VU16 sum, float factor, bool add, float* logits) {
+HWY_INLINE void PutSums(VU16 sum, size_t lane, float factor, bool add, float* logits) {
   const F32 d;
   const U32 du;
   const I32 di;
-  const size_t lanes = hn::Lanes(d);
-  const auto low = hn::PromoteTo(du, hn::LowerHalf(sum));
-  const auto high = hn::PromoteTo(du, hn::UpperHalf(HalfU16(), sum));
-  VF a = hn::ConvertTo(d, hn::BitCast(di, low));
-  VF b = hn::ConvertTo(d, hn::BitCast(di, high));
+  const auto pair = hn::BitCast(du, sum);
+  VF a = hn::ConvertTo(d, hn::BitCast(di, hn::And(pair, hn::Set(du, 0xffff))));
+  VF b = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(pair)));
+  float* first = logits + lane / 2;
+  float* second = first + kTileTokens / 2;
   if (add) {
-    a = hn::MulAdd(a, hn::Set(d, factor), hn::LoadU(d, logits));
-    b = hn::MulAdd(b, hn::Set(d, factor), hn::LoadU(d, logits + lanes));
+    a = hn::MulAdd(a, hn::Set(d, factor), hn::LoadU(d, first));
+    b = hn::MulAdd(b, hn::Set(d, factor), hn::LoadU(d, second));
   }
-  hn::StoreU(a, d, logits);
-  hn::StoreU(b, d, logits + lanes);
+  hn::StoreU(a, d, first);
+  hn::StoreU(b, d, second);
+}
+
+// Of one pass over one segment.
+HWY_INLINE void PutSums(VU16 sum, size_t lane, float /*factor*/, bool /*add*/, uint16_t* products) {
+  hn::StoreU(sum, U16(), products + lane);
 }
 
 // kPasses: int8 codes are scored as their low and their high four bits.
-template <int kSplits, int kPasses, size_t kHeads, size_t kTiles>
-HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& query,
-                           float* logits) {
+template <int kSplits, int kPasses, size_t kHeads, size_t kTiles, class Sum>
+HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& query, Sum* sums) {
   const size_t lanes = hn::Lanes(U16());
   for (size_t lane = 0; lane < kTileTokens; lane += lanes) {
     for (size_t s = 0; s < query.segments; ++s) {
@@ -105,8 +109,8 @@ HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& 
         for (size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 2
           for (size_t t = 0; t < kTiles; ++t) {
-            PutLogits(sum[h][t], pass == 0 ? 1.0F : 16.0F, s + pass > 0,
-                      logits + h * kRunTokens + t * kTileTokens + lane);
+            PutSums(sum[h][t], lane, pass == 0 ? 1.0F : 16.0F, s + pass > 0,
+                    sums + h * kRunTokens + t * kTileTokens);
           }
         }
       }
@@ -114,32 +118,36 @@ HWY_INLINE void ScoreTiles(const TileWord* tiles, size_t words, const IntQuery& 
   }
 }
 
-template <int kSplits, int kPasses, size_t kHeads>
-void ScoreRun(const RunTiles& run, const IntQuery& query, float* logits) {
+template <int kSplits, int kPasses, size_t kHeads, class Sum>
+void ScoreRun(const RunTiles& run, const IntQuery& query, Sum* sums) {
   size_t tile = 0;
   for (; tile + 2 <= run.count; tile += 2) {
     PrefetchTile(run.ahead + tile * run.words, 2 * run.words);
     ScoreTiles<kSplits, kPasses, kHeads, 2>(run.tiles + tile * run.words, run.words, query,
-                                            logits + tile * kTileTokens);
+                                            sums + tile * kTileTokens);
   }
   if (tile < run.count) {
     ScoreTiles<kSplits, kPasses, kHeads, 1>(run.tiles + tile * run.words, run.words, query,
-                                            logits + tile * kTileTokens);
+                                            sums + tile * kTileTokens);
   }
 }
 
-template <int kSplits, int kPasses>
-void ScoreHeads(const RunTiles& run, const IntQuery& query, float* logits) {
+template <int kSplits, int kPasses, class Sum>
+void ScoreHeads(const RunTiles& run, const IntQuery& query, Sum* sums) {
   switch (query.heads) {
     case 1:
-      return ScoreRun<kSplits, kPasses, 1>(run, query, logits);
+      return ScoreRun<kSplits, kPasses, 1>(run, query, sums);
     case 2:
-      return ScoreRun<kSplits, kPasses, 2>(run, query, logits);
+      return ScoreRun<kSplits, kPasses, 2>(run, query, sums);
     case 3:
-      return ScoreRun<kSplits, kPasses, 3>(run, query, logits);
+      return ScoreRun<kSplits, kPasses, 3>(run, query, sums);
     default:
-      return ScoreRun<kSplits, kPasses, 4>(run, query, logits);
+      return ScoreRun<kSplits, kPasses, 4>(run, query, sums);
   }
+}
+
+void Int4ProductsTarget(const RunTiles& run, const IntQuery& query, uint16_t* products) {
+  ScoreHeads<2, 1>(run, query, products);
 }
 
 void IntLogitsTarget(SliceEncoding encoding, const RunTiles& run, const IntQuery& query,
@@ -154,8 +162,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace passband::kernels {
 namespace {
+HWY_EXPORT(Int4ProductsTarget);
 HWY_EXPORT(IntLogitsTarget);
 }  // namespace
+
+void Int4Products(const RunTiles& run, const IntQuery& query, uint16_t* products) {
+  HWY_DYNAMIC_DISPATCH(Int4ProductsTarget)(run, query, products);
+}
 
 void IntLogits(SliceEncoding encoding, const RunTiles& run, const IntQuery& query, float* logits) {
   HWY_DYNAMIC_DISPATCH(IntLogitsTarget)(encoding, run, query, logits);

@@ -17,10 +17,12 @@ inline constexpr size_t kHeadsPerPass = 4;
 
 // How one head's logits become weights: a logit times log2_scale is a log2. When
 // all logits are known to lie in [0, most], most > 0, and that is narrow enough for
-// float's exponents, no maximum needs to be looked for.
+// float's exponents, no maximum needs to be looked for; if moreover log2_scale is
+// fixed_scale * 2^-23, fixed_scale > 0, the log2 of every logit is exact in 32 bits.
 struct LogitRange {
   float log2_scale = 1.0F;
   float most = 0.0F;
+  uint32_t fixed_scale = 0;
 };
 inline constexpr float kNarrowLog2 = 200.0F;
 // Logits are kept within this, in log2, so that adding a large constant rounds them.
@@ -78,10 +80,13 @@ struct FloatQuery {
 };
 
 // products[h * kRunTokens + t'] = sum_j q[h][j] * code[t][j] + an offset of h: an
-// integer >= 0. t' is t in an order of their own within 32 tokens: ProductLogits
-// and ProductWeights know it.
+// integer >= 0. Of a tile of n tokens, i and i + n / 2 are next to each other. Int4 is
+// for queries of one segment.
 void LookupProducts(const RunTiles& run, const LookupQuery& query, uint16_t* products);
-void ProductLogits(const uint16_t* products, size_t count, float* logits);
+void Int4Products(const RunTiles& run, const IntQuery& query, uint16_t* products);
+// Products of tiles of `tile_tokens` (32 or 16), in token order and as floats. Reads
+// and writes 32 tokens at a time.
+void ProductLogits(const uint16_t* products, size_t tile_tokens, size_t count, float* logits);
 
 // logits[h * kRunTokens + t] = sum_j q[h][j] * code[t][j] + the segments'
 // offsets: an exact integer >= 0. For int4 and int8.
@@ -96,12 +101,12 @@ void FloatLogits(SliceEncoding encoding, const RunTiles& run, size_t components,
 // integer: a power of two between runs, so equal logits keep equal weights.
 // Reads up to a vector past `count`.
 RunSum RunWeights(const float* logits, size_t count, const LogitRange& range, float* weights);
-// The same of products in a narrow range; reads and writes whole tiles.
 inline bool IsNarrow(const LogitRange& range) {
   return range.most > 0 && range.most * range.log2_scale <= kNarrowLog2;
 }
-RunSum ProductWeights(const uint16_t* products, size_t count, const LogitRange& range,
-                      float* weights);
+// The same of products, as ProductLogits has them, with a fixed_scale.
+RunSum ProductWeights(const uint16_t* products, size_t tile_tokens, size_t count,
+                      const LogitRange& range, float* weights);
 
 // scores[t] = sum_h factors[h] * weights[h * kRunTokens + t]
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,
@@ -110,7 +115,7 @@ void CombineHeads(const float* weights, const float* factors, size_t heads, size
 // Asks for a tile. Always inlined: GCC takes a function that only prefetches for
 // one without effect.
 [[gnu::always_inline]] inline void PrefetchTile(const TileWord* tile, size_t words) {
-  for (size_t w = 0; w < words; w += 2) __builtin_prefetch(tile + w);
+  for (size_t w = 0; w < words; w += 2) __builtin_prefetch(tile + w, 0, 2);
 }
 
 // Round the queries of heads [0, heads) as tip.h says for spec's encoding, writing

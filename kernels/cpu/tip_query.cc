@@ -18,6 +18,9 @@ constexpr int kQueryLevels = 127;
 constexpr size_t kWordComponents = 8;
 constexpr float kWordSum = 81.0F;
 constexpr int kWordLevels = 85;
+// Of steps in log2, the least that is made a multiple of 2^-23 (levels 3 % coarser at
+// most).
+constexpr float kLeastFixedStep = 0x1p-18F;
 static_assert(kWordSum + 0.5 * kWordComponents <= kWordLevels && 3 * kWordLevels <= UINT8_MAX);
 
 // The components of one head's query, in component order.
@@ -76,38 +79,56 @@ float Largest(SliceEncoding encoding, const float* products, size_t components) 
   return largest;
 }
 
-// Rounds one head's query to integer levels; returns the step between them, 0 when
-// all levels are zero.
+// The step between levels that are at least `least` apart, in log2: a multiple of
+// 2^-23, unless it is so small that this would make the levels much coarser.
+float Log2Step(float least) {
+  const float step = least * kLog2E;
+  return step >= kLeastFixedStep && step < 1 ? std::ceil(step * 0x1p23F) * 0x1p-23F : step;
+}
+
+// Rounds one head's query to integer levels; returns the step between them, in log2,
+// 0 when all levels are zero.
 float RoundQuery(const SliceSpec& spec, const float* query, float scale, int* levels) {
   const size_t components = static_cast<size_t>(spec.components());
   float products[kMaxComponents];
   Products(spec, query, scale, products);
   const float most = spec.encoding == SliceEncoding::kInt2 ? kWordSum : float{kQueryLevels};
-  const float step = Largest(spec.encoding, products, components) / most;
-  if (!(step >= FLT_MIN && step <= FLT_MAX)) {
+  const float log2_step = Log2Step(Largest(spec.encoding, products, components) / most);
+  const float step = log2_step / kLog2E;
+  if (!(step >= FLT_MIN && log2_step <= FLT_MAX)) {
     std::fill_n(levels, components, 0);
     return 0.0F;
   }
   for (size_t j = 0; j < components; ++j) {
     levels[j] = static_cast<int>(std::nearbyint(products[j] / step));
   }
-  return step;
+  return log2_step;
 }
 
 // How one head's logits of `components` components become weights.
-LogitRange RangeOf(const SliceSpec& spec, const int* levels, float step) {
+LogitRange RangeOf(const SliceSpec& spec, const int* levels, float log2_step) {
   const int top = LevelsOf(spec.encoding) - 1;
   const float bound = static_cast<float>(top * kQueryLevels * std::max(spec.components(), 1));
   int span = 0;
   for (int j = 0; j < spec.components(); ++j) span += std::abs(levels[j]);
-  return {std::min(step * kLog2E, kMaxLog2 / bound), static_cast<float>(span * top)};
+  LogitRange range = {std::min(log2_step, kMaxLog2 / bound), static_cast<float>(span * top)};
+  if (IsNarrow(range) && range.log2_scale >= kLeastFixedStep && range.log2_scale < 1) {
+    range.fixed_scale = static_cast<uint32_t>(range.log2_scale * 0x1p23F);
+  }
+  return range;
 }
 
-// What two components add, for every pair of their codes, less the least of it.
+// What two components add, for every pair of their codes, less the least of it. All of
+// it fits in bytes, so four entries at a time can be computed as one number.
 void FillTable(int first, int second, LookupTable& table) {
   const int least = 3 * (std::min(first, 0) + std::min(second, 0));
-  for (int i = 0; i < 16; ++i) {
-    table.entry[i] = static_cast<uint8_t>(first * (i & 3) + second * (i >> 2) - least);
+  const uint32_t row =
+      static_cast<uint32_t>(first) * 0x03020100U - static_cast<uint32_t>(least) * 0x01010101U;
+  const uint32_t down = static_cast<uint32_t>(second) * 0x01010101U;
+  for (uint32_t i = 0; i < 4; ++i) {
+    const uint32_t entries = row + i * down;
+    for (uint32_t k = 0; k < 4; ++k)
+      table.entry[4 * i + k] = static_cast<uint8_t>(entries >> 8 * k);
   }
 }
 

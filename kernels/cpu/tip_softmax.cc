@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "kernels/cpu/tip_kernels.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -45,22 +47,11 @@ HWY_INLINE Weigher MakeWeigher(float log2_scale, float exponent, float least) {
   return {hn::Set(d, log2_scale), hn::Set(d, kRoundMagic - exponent), hn::Set(d, least)};
 }
 
-// x = n + f: 2^f by a quartic (relative error 3e-6, evenly spread), with n added to
-// its exponent.
 template <bool kClamp>
 HWY_INLINE VF Weigh(const Weigher& w, VF logit) {
-  const F32 d;
-  const U32 du;
   if constexpr (kClamp) logit = hn::Max(logit, w.least);
   const VF shifted = hn::MulAdd(logit, w.scale, w.magic);
-  const VF f = hn::MulSub(logit, w.scale, hn::Sub(shifted, w.magic));
-  VF p = hn::Set(d, 0.00957010221F);
-  p = hn::MulAdd(p, f, hn::Set(d, 0.0559178591F));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.240247443F));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.693121791F));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.999999285F));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
-  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), exponent));
+  return Exp2Parts(hn::MulSub(logit, w.scale, hn::Sub(shifted, w.magic)), shifted);
 }
 
 // Returns the weights' sum.
@@ -99,64 +90,122 @@ RunSum RunWeightsTarget(const float* logits, size_t count, const LogitRange& ran
   return {exponent, sum};
 }
 
-constexpr size_t kTileTokens = TileTokens(SliceEncoding::kInt2);
+// Vectors that are combined side by side.
+constexpr size_t kAbreast = 4;
+// Both tile sizes divide it.
+constexpr size_t kBlockTokens = 32;
 
-// Products of two vectors of tokens, 16 tokens apart, as floats.
-HWY_INLINE void LoadProducts(const uint16_t* products, VF& first, VF& second) {
-  const F32 d;
+// Products of two vectors of tokens, half a tile apart.
+HWY_INLINE void LoadProducts(const uint16_t* products, hn::Vec<U32>& first, hn::Vec<U32>& second) {
   const U32 du;
-  const I32 di;
   const auto pair = hn::LoadU(du, reinterpret_cast<const uint32_t*>(products));
-  first = hn::ConvertTo(d, hn::BitCast(di, hn::And(pair, hn::Set(du, 0xffff))));
-  second = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(pair)));
+  first = hn::And(pair, hn::Set(du, 0xffff));
+  second = hn::ShiftRight<16>(pair);
 }
 
-void ProductLogitsTarget(const uint16_t* products, size_t count, float* logits) {
+// Where the first token is of the pair at lane `pair` of a block's products.
+template <size_t kTile>
+constexpr size_t FirstOfPair(size_t pair) {
+  return pair / (kTile / 2) * kTile + pair % (kTile / 2);
+}
+
+template <size_t kTile>
+HWY_INLINE void ConvertBlock(const uint16_t* products, float* logits) {
   const F32 d;
-  for (size_t tile = 0; tile < count; tile += kTileTokens) {
-    for (size_t i = 0; i < kTileTokens / 2; i += hn::Lanes(d)) {
-      VF a;
-      VF b;
-      LoadProducts(products + tile + 2 * i, a, b);
-      hn::StoreU(a, d, logits + tile + i);
-      hn::StoreU(b, d, logits + tile + i + kTileTokens / 2);
+  const I32 di;
+  for (size_t pair = 0; pair < kBlockTokens / 2; pair += hn::Lanes(d)) {
+    hn::Vec<U32> first;
+    hn::Vec<U32> second;
+    LoadProducts(products + 2 * pair, first, second);
+    float* to = logits + FirstOfPair<kTile>(pair);
+    hn::StoreU(hn::ConvertTo(d, hn::BitCast(di, first)), d, to);
+    hn::StoreU(hn::ConvertTo(d, hn::BitCast(di, second)), d, to + kTile / 2);
+  }
+}
+
+void ProductLogitsTarget(const uint16_t* products, size_t tile_tokens, size_t count,
+                         float* logits) {
+  for (size_t at = 0; at < count; at += kBlockTokens) {
+    if (tile_tokens == kBlockTokens) {
+      ConvertBlock<kBlockTokens>(products + at, logits + at);
+    } else {
+      ConvertBlock<kBlockTokens / 2>(products + at, logits + at);
     }
   }
 }
 
-// Weighs a tile and adds its weights to the sums.
-HWY_INLINE void WeighTile(const Weigher& w, const uint16_t* products, float* weights, VF& sum,
-                          VF& other_sum) {
+// The constants of 2^(product * scale - exponent) in fixed point: x = product * scale
+// has 23 binary places, as the mantissa of a float, so that its fraction f, put beneath
+// the exponent of 1, is the float m = 1 + f; and x added to the pattern of a float
+// multiplies it by 2 to the whole part of x and adds f to its mantissa.
+struct FixedWeigher {
+  hn::Vec<U32> scale;
+  VF power[5];
+};
+
+HWY_INLINE FixedWeigher MakeFixedWeigher(const LogitRange& range, float exponent) {
   const F32 d;
-  for (size_t i = 0; i < kTileTokens / 2; i += hn::Lanes(d)) {
-    VF a;
-    VF b;
-    LoadProducts(products + 2 * i, a, b);
-    a = Weigh<false>(w, a);
-    b = Weigh<false>(w, b);
-    hn::StoreU(a, d, weights + i);
-    hn::StoreU(b, d, weights + i + kTileTokens / 2);
+  // A quartic near 2^f - f + 1, which is within [1.9, 2]: half its pattern's exponent,
+  // and f, are added with x. Relative error of 2^f: 3e-6, evenly spread.
+  constexpr float kQuartic[5] = {2.509964228F, -0.68798396F, 0.166613385F, -0.00212521106F,
+                                 0.0135341678F};
+  FixedWeigher w;
+  w.scale = hn::Set(U32(), range.fixed_scale);
+  const float factor = std::ldexp(0.5F, -static_cast<int>(exponent));
+  for (size_t k = 0; k < 5; ++k) w.power[k] = hn::Set(d, kQuartic[k] * factor);
+  return w;
+}
+
+// Few operations, and fewer of floats: a fused one takes two of the core's four slots.
+HWY_INLINE VF WeighFixed(const FixedWeigher& w, hn::Vec<U32> product) {
+  const F32 d;
+  const U32 du;
+  const auto x = hn::Mul(product, w.scale);
+  const auto fraction = hn::And(x, hn::Set(du, 0x7fffff));
+  const VF m = hn::BitCast(d, hn::Or(fraction, hn::Set(du, 0x3f800000)));
+  VF p = hn::MulAdd(w.power[4], m, w.power[3]);
+  p = hn::MulAdd(p, m, w.power[2]);
+  p = hn::MulAdd(p, m, w.power[1]);
+  p = hn::MulAdd(p, m, w.power[0]);
+  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), x));
+}
+
+// Weighs a block and adds its weights to the sums.
+template <size_t kTile>
+HWY_INLINE void WeighBlock(const FixedWeigher& w, const uint16_t* products, float* weights, VF& sum,
+                           VF& other_sum) {
+  const F32 d;
+  for (size_t pair = 0; pair < kBlockTokens / 2; pair += hn::Lanes(d)) {
+    hn::Vec<U32> first;
+    hn::Vec<U32> second;
+    LoadProducts(products + 2 * pair, first, second);
+    const VF a = WeighFixed(w, first);
+    const VF b = WeighFixed(w, second);
+    float* to = weights + FirstOfPair<kTile>(pair);
+    hn::StoreU(a, d, to);
+    hn::StoreU(b, d, to + kTile / 2);
     sum = hn::Add(sum, a);
     other_sum = hn::Add(other_sum, b);
   }
 }
 
-RunSum ProductWeightsTarget(const uint16_t* products, size_t count, const LogitRange& range,
-                            float* weights) {
+template <size_t kTile>
+RunSum WeighProducts(const uint16_t* products, size_t count, const LogitRange& range,
+                     float* weights) {
   const F32 d;
   const float exponent = (range.most / 2 * range.log2_scale + kRoundMagic) - kRoundMagic;
-  const Weigher w = MakeWeigher(range.log2_scale, exponent, 0);
+  const FixedWeigher w = MakeFixedWeigher(range, exponent);
   VF sum = hn::Zero(d);
   VF other_sum = hn::Zero(d);
-  size_t tile = 0;
-  for (; tile + kTileTokens <= count; tile += kTileTokens) {
-    WeighTile(w, products + tile, weights + tile, sum, other_sum);
+  size_t at = 0;
+  for (; at + kBlockTokens <= count; at += kBlockTokens) {
+    WeighBlock<kTile>(w, products + at, weights + at, sum, other_sum);
   }
-  if (tile < count) {
+  if (at < count) {
     VF unused = sum;
     VF also_unused = sum;
-    WeighTile(w, products + tile, weights + tile, unused, also_unused);
-    for (size_t i = tile; i < count; i += hn::Lanes(d)) {
+    WeighBlock<kTile>(w, products + at, weights + at, unused, also_unused);
+    for (size_t i = at; i < count; i += hn::Lanes(d)) {
       const auto mask = hn::FirstN(d, count - i);
       sum = hn::Add(sum, hn::IfThenElseZero(mask, hn::LoadU(d, weights + i)));
     }
@@ -164,36 +213,59 @@ RunSum ProductWeightsTarget(const uint16_t* products, size_t count, const LogitR
   return {exponent, hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, other_sum)))};
 }
 
-// Scores of one vector of tokens, from kHeads heads on.
-template <size_t kHeads>
-HWY_INLINE VF AddHeads(const float* weights, const float* factors, VF score) {
-  const F32 d;
-#pragma GCC unroll 4
-  for (size_t h = 0; h < kHeads; ++h) {
-    score = hn::MulAdd(hn::LoadU(d, weights + h * kRunTokens), hn::Set(d, factors[h]), score);
+RunSum ProductWeightsTarget(const uint16_t* products, size_t tile_tokens, size_t count,
+                            const LogitRange& range, float* weights) {
+  if (tile_tokens == kBlockTokens) {
+    return WeighProducts<kBlockTokens>(products, count, range, weights);
   }
-  return score;
+  return WeighProducts<kBlockTokens / 2>(products, count, range, weights);
+}
+
+// Scores of kVectors vectors of tokens. kHeads: as many heads as `heads`, or 0.
+template <size_t kHeads, size_t kVectors>
+HWY_INLINE void AddHeads(const float* weights, const float* factors, size_t heads,
+                         VF (&score)[kVectors]) {
+  const F32 d;
+  const size_t count = kHeads != 0 ? kHeads : heads;
+#pragma GCC unroll 4
+  for (size_t k = 0; k < kVectors; ++k) score[k] = hn::Zero(d);
+#pragma GCC unroll 4
+  for (size_t h = 0; h < count; ++h) {
+    const VF factor = hn::Set(d, factors[h]);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < kVectors; ++k) {
+      const VF weight = hn::LoadU(d, weights + h * kRunTokens + k * hn::Lanes(d));
+      score[k] = hn::MulAdd(weight, factor, score[k]);
+    }
+  }
 }
 
 // The weights of a run are padded, so whole vectors can be read.
-void CombineHeadsTarget(const float* weights, const float* factors, size_t heads, size_t count,
-                        float* scores) {
+template <size_t kHeads>
+void Combine(const float* weights, const float* factors, size_t heads, size_t count,
+             float* scores) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
-  for (size_t i = 0; i < count; i += lanes) {
-    VF score = hn::Zero(d);
-    size_t h = 0;
-    for (; h + 4 <= heads; h += 4) {
-      score = AddHeads<4>(weights + h * kRunTokens + i, factors + h, score);
-    }
-    for (; h < heads; ++h) {
-      score = AddHeads<1>(weights + h * kRunTokens + i, factors + h, score);
-    }
-    if (i + lanes <= count) {
-      hn::StoreU(score, d, scores + i);
-    } else {
-      hn::BlendedStore(score, hn::FirstN(d, count - i), d, scores + i);
-    }
+  size_t i = 0;
+  for (; i + kAbreast * lanes <= count; i += kAbreast * lanes) {
+    VF score[kAbreast];
+    AddHeads<kHeads>(weights + i, factors, heads, score);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < kAbreast; ++k) hn::StoreU(score[k], d, scores + i + k * lanes);
+  }
+  for (; i < count; i += lanes) {
+    VF score[1];
+    AddHeads<kHeads>(weights + i, factors, heads, score);
+    hn::BlendedStore(score[0], hn::FirstN(d, count - i), d, scores + i);
+  }
+}
+
+void CombineHeadsTarget(const float* weights, const float* factors, size_t heads, size_t count,
+                        float* scores) {
+  if (heads == kHeadsPerPass) {
+    Combine<kHeadsPerPass>(weights, factors, heads, count, scores);
+  } else {
+    Combine<0>(weights, factors, heads, count, scores);
   }
 }
 
@@ -213,13 +285,13 @@ RunSum RunWeights(const float* logits, size_t count, const LogitRange& range, fl
   return HWY_DYNAMIC_DISPATCH(RunWeightsTarget)(logits, count, range, weights);
 }
 
-void ProductLogits(const uint16_t* products, size_t count, float* logits) {
-  HWY_DYNAMIC_DISPATCH(ProductLogitsTarget)(products, count, logits);
+void ProductLogits(const uint16_t* products, size_t tile_tokens, size_t count, float* logits) {
+  HWY_DYNAMIC_DISPATCH(ProductLogitsTarget)(products, tile_tokens, count, logits);
 }
 
-RunSum ProductWeights(const uint16_t* products, size_t count, const LogitRange& range,
-                      float* weights) {
-  return HWY_DYNAMIC_DISPATCH(ProductWeightsTarget)(products, count, range, weights);
+RunSum ProductWeights(const uint16_t* products, size_t tile_tokens, size_t count,
+                      const LogitRange& range, float* weights) {
+  return HWY_DYNAMIC_DISPATCH(ProductWeightsTarget)(products, tile_tokens, count, range, weights);
 }
 
 void CombineHeads(const float* weights, const float* factors, size_t heads, size_t count,

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <vector>
 
 #include "kernels/dtype.h"
@@ -99,7 +100,7 @@ inline int CodeOf(const SliceSpec& spec, const std::byte* slice, size_t componen
 // The query of one head as TIP rounds it for the int encodings.
 struct RoundedQuery {
   std::vector<int> levels;
-  float step = 0;  // 0: no level is used
+  double step = 0;  // 0: no level is used
 };
 inline RoundedQuery RoundQuery(const SliceSpec& spec, const float* query, float scale) {
   RoundedQuery result;
@@ -109,16 +110,20 @@ inline RoundedQuery RoundQuery(const SliceSpec& spec, const float* query, float 
     product.push_back(query[DimOf(spec, j)] * scale * (spec.deviation[j] * StepOf(spec.encoding)));
     largest = std::max(largest, std::fabs(product.back()));
   }
-  result.step = largest / 127;
+  float least = largest / 127;
   if (spec.encoding == SliceEncoding::kInt2) {
     std::vector<float> of_word(product.size() / 8 + 1);
     for (size_t j = 0; j < product.size(); ++j) of_word[j / 8] += std::fabs(product[j]);
-    result.step = *std::max_element(of_word.begin(), of_word.end()) / 81;
+    least = *std::max_element(of_word.begin(), of_word.end()) / 81;
   }
+  constexpr auto kLog2E = std::numbers::log2e_v<float>;
+  float log2_step = least * kLog2E;
+  if (log2_step >= 0x1p-18F && log2_step < 1) log2_step = std::ceil(log2_step * 0x1p23F) / 0x1p23F;
   for (const float value : product) {
-    result.levels.push_back(largest > 0 ? static_cast<int>(std::nearbyint(value / result.step))
-                                        : 0);
+    const float level = largest > 0 ? std::nearbyint(value / (log2_step / kLog2E)) : 0.0F;
+    result.levels.push_back(static_cast<int>(level));
   }
+  result.step = log2_step * std::numbers::ln2;
   return result;
 }
 
