@@ -19,7 +19,7 @@
 //            int2        the largest sum of magnitudes over eight components of
 //                        one 16 bit word of the slice / 81, so that the levels of
 //                        a word come to at most 85 and a word's product to a byte
-//          made a multiple of 2^-23 in log2 if it is 2^-18 or more.
+//          and, where that is 2^-18 or more in log2, the next multiple of 2^-23.
 //          By estimate, of 24 chunks, int2's coarser rounding adds at most about
 //          0.5 % of the logits' variance; rounding the key to 2 bits adds 12 %.
 //          Scores agree to 1e-5 relative, and tokens with equal slices have
