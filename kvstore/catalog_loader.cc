@@ -121,8 +121,11 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
                               .shape = shape,
                               .owner = OwnerId(),
                               .max_tokens = record.max_tokens,
-                              .root = PrefixRoot(record.model, record.tenant)};
-  Sequence::Contents contents = Sequence::FromColumns(shape, columns, record.committed);
+                              .root = PrefixRoot(record.model, record.tenant),
+                              .account = parts_.tenants.Find(record.tenant)};
+  PASSBAND_ASSIGN_OR_RETURN(
+      Sequence::Contents contents,
+      Sequence::FromColumns(identity, columns, record.committed, OverQuota::kAllowed));
   contents.token_ids = record.ids;
   chain.resize(std::min<size_t>(chain.size(), record.ids.size() / kBlockTokens));
   const PrefixDigest parent = chain.empty() ? identity.root : chain.back();
@@ -130,8 +133,10 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
   contents.chain = std::move(chain);
   contents.indexed = std::min<uint64_t>(whole, contents.chain.size());
   Index(contents, columns);
-  PASSBAND_RETURN_IF_ERROR(parts_.table.Insert(std::make_shared<Sequence>(
-      std::move(identity), std::move(contents), parts_.clock, /*sealed=*/true)));
+  PASSBAND_RETURN_IF_ERROR(parts_.table.Insert(
+      std::make_shared<Sequence>(std::move(identity), std::move(contents), parts_.clock,
+                                 /*sealed=*/true),
+      OverQuota::kAllowed));
   ledger_.NoteSequence(record);
   ++counts_.sequences;
   return OkStatus();

@@ -22,6 +22,7 @@
 #include "kvstore/model_registry.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/sequence_table.h"
+#include "kvstore/tenant_table.h"
 
 namespace passband {
 
@@ -33,6 +34,7 @@ class CatalogLoader {
     BlockHome& home;
     PrefixIndex& index;
     ModelRegistry& models;
+    TenantTable& tenants;
     SequenceTable& table;
     const Clock& clock;
   };

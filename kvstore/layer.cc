@@ -12,10 +12,24 @@ uint64_t BlocksFor(uint64_t tokens) { return (tokens + kBlockTokens - 1) / kBloc
 
 }  // namespace
 
-Layer::Layer(const KvShape& shape, uint32_t number, std::vector<BlockRef> blocks, uint64_t tokens)
+StatusOr<Layer> Layer::Create(const KvShape& shape, uint32_t number,
+                              std::shared_ptr<TenantAccount> account, std::vector<BlockRef> blocks,
+                              uint64_t tokens, OverQuota over) {
+  PASSBAND_RETURN_IF_ERROR(account->Hold(blocks, over));
+  return Layer(shape, number, std::move(account), std::move(blocks), tokens);
+}
+
+Layer::~Layer() {
+  // One that was moved from has none.
+  if (!blocks_.empty()) account_->Drop(blocks_);
+}
+
+Layer::Layer(const KvShape& shape, uint32_t number, std::shared_ptr<TenantAccount> account,
+             std::vector<BlockRef> blocks, uint64_t tokens)
     : shape_(shape),
       number_(number),
       plane_heads_(shape.kv_heads / shape.planes()),
+      account_(std::move(account)),
       blocks_(std::move(blocks)),
       published_(tokens),
       reserved_(tokens),
@@ -33,7 +47,10 @@ StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool
                  reserved_);
   }
   if (first % kBlockTokens == 0) {
+    // Nobody else is to lose memory for what the tenant may not have.
+    PASSBAND_RETURN_IF_ERROR(account_->CheckRoom(shape_.block_bytes()));
     PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
+    PASSBAND_RETURN_IF_ERROR(account_->Hold({&block, 1}));
     blocks_.push_back(std::move(block));
   } else if (!MayWriteInPlace(first)) {
     PASSBAND_ASSIGN_OR_RETURN(const bool copied, CopyLastBlock(first, pool, sequence, missing));
@@ -58,6 +75,7 @@ StatusOr<bool> Layer::CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId se
   }
   const Pin pin(last.get());
   PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
+  PASSBAND_RETURN_IF_ERROR(account_->Replace(*last.get(), *block.get()));
   CopyHeldRows(end, *block.get());
   blocks_.back() = std::move(block);
   return true;
@@ -216,6 +234,7 @@ void Layer::CopyRows(uint64_t first, uint64_t end, const Block& from, Block& to)
 void Layer::Shrink(uint64_t reserved, std::vector<BlockRef>& released) {
   reserved_ = reserved;
   const auto keep = blocks_.begin() + static_cast<ptrdiff_t>(BlocksFor(reserved));
+  account_->Drop({keep, blocks_.end()});
   released.insert(released.end(), std::make_move_iterator(keep),
                   std::make_move_iterator(blocks_.end()));
   blocks_.erase(keep, blocks_.end());

@@ -15,12 +15,14 @@
 //
 // Units    tokens.
 // Threads  not safe: a part of Sequence, under its mutex.
+// Ownership  claims its blocks, and holds them on its tenant's account until it lets go of them.
 // Errors   as store.h gives them for BeginAppend, Commit and Resolve, without
 //          the sequence's name.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -29,6 +31,7 @@
 #include "kvstore/block_pool.h"
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
+#include "kvstore/tenant_account.h"
 #include "kvstore/types.h"
 
 namespace passband {
@@ -52,8 +55,14 @@ class Layer {
     }
   };
 
-  // Starts with whole or partial blocks that others may claim too.
-  Layer(const KvShape& shape, uint32_t number, std::vector<BlockRef> blocks, uint64_t tokens);
+  // Starts with whole or partial blocks that others may claim too. The account is asked first.
+  static StatusOr<Layer> Create(const KvShape& shape, uint32_t number,
+                                std::shared_ptr<TenantAccount> account,
+                                std::vector<BlockRef> blocks, uint64_t tokens,
+                                OverQuota over = OverQuota::kRefused);
+  Layer(Layer&&) noexcept = default;
+  Layer& operator=(Layer&&) = delete;
+  ~Layer();
 
   uint64_t published() const { return published_; }
   uint64_t reserved() const { return reserved_; }
@@ -92,6 +101,9 @@ class Layer {
     bool committed;
   };
 
+  Layer(const KvShape& shape, uint32_t number, std::shared_ptr<TenantAccount> account,
+        std::vector<BlockRef> blocks, uint64_t tokens);
+
   std::deque<Pending>::iterator Find(const Ticket& ticket);  // end() when void
   bool MayWriteInPlace(uint64_t first) const;
   // False: the last block's rows are missing.
@@ -108,6 +120,7 @@ class Layer {
   KvShape shape_;
   uint32_t number_;
   uint32_t plane_heads_;  // kv heads in a plane
+  std::shared_ptr<TenantAccount> account_;
   std::vector<BlockRef> blocks_;
   uint64_t published_;
   uint64_t reserved_;

@@ -17,12 +17,15 @@ Status InLayer(const Status& status, SequenceId id, uint32_t layer) {
 
 }  // namespace
 
-Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector<Column>& columns) {
-  return FromColumns(shape, columns, columns.size() * kBlockTokens);
+StatusOr<Sequence::Contents> Sequence::FromColumns(const Identity& identity,
+                                                   const std::vector<Column>& columns) {
+  return FromColumns(identity, columns, columns.size() * kBlockTokens, OverQuota::kRefused);
 }
 
-Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector<Column>& columns,
-                                         uint64_t tokens) {
+StatusOr<Sequence::Contents> Sequence::FromColumns(const Identity& identity,
+                                                   const std::vector<Column>& columns,
+                                                   uint64_t tokens, OverQuota over) {
+  const KvShape& shape = identity.shape;
   Contents contents;
   contents.indexed = tokens / kBlockTokens;
   contents.layers.reserve(shape.layers);
@@ -30,7 +33,9 @@ Sequence::Contents Sequence::FromColumns(const KvShape& shape, const std::vector
     std::vector<BlockRef> blocks;
     blocks.reserve(columns.size());
     for (const Column& column : columns) blocks.push_back(column[layer]);
-    contents.layers.emplace_back(shape, layer, std::move(blocks), tokens);
+    PASSBAND_ASSIGN_OR_RETURN(
+        Layer rows, Layer::Create(shape, layer, identity.account, std::move(blocks), tokens, over));
+    contents.layers.push_back(std::move(rows));
   }
   return contents;
 }
@@ -197,9 +202,10 @@ StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
   fork.layers.reserve(contents_.layers.size());
   for (uint32_t layer = 0; layer < identity_.shape.layers; ++layer) {
     const auto& shared = contents_.layers[layer].blocks();
-    fork.layers.emplace_back(identity_.shape, layer,
-                             std::vector<BlockRef>(shared.begin(), shared.begin() + blocks),
-                             tokens);
+    PASSBAND_ASSIGN_OR_RETURN(Layer rows,
+                              Layer::Create(identity_.shape, layer, identity_.account,
+                                            {shared.begin(), shared.begin() + blocks}, tokens));
+    fork.layers.push_back(std::move(rows));
   }
   fork.token_ids.assign(contents_.token_ids.begin(),
                         contents_.token_ids.begin() + static_cast<ptrdiff_t>(known));

@@ -43,6 +43,7 @@ class Sequence {
     OwnerId owner;
     uint64_t max_tokens = 0;  // 0: no limit of its own
     PrefixDigest root{};      // of its prefix chain
+    std::shared_ptr<TenantAccount> account;
   };
 
   // What a sequence starts from.
@@ -54,10 +55,12 @@ class Sequence {
   };
 
   // The columns of a known prefix, the same for every layer; `tokens` in all.
-  static Contents FromColumns(const KvShape& shape, const std::vector<Column>& columns,
-                              uint64_t tokens);
+  static StatusOr<Contents> FromColumns(const Identity& identity,
+                                        const std::vector<Column>& columns, uint64_t tokens,
+                                        OverQuota over);
   // All of them whole.
-  static Contents FromColumns(const KvShape& shape, const std::vector<Column>& columns);
+  static StatusOr<Contents> FromColumns(const Identity& identity,
+                                        const std::vector<Column>& columns);
 
   // `clock` must outlive this.
   Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed = false);

@@ -42,7 +42,7 @@ SequenceId SequenceTable::NextId() {
   return SequenceId(++last_id_);
 }
 
-Status SequenceTable::Insert(std::shared_ptr<Sequence> sequence) {
+Status SequenceTable::Insert(std::shared_ptr<Sequence> sequence, OverQuota over) {
   MutexLock lock(mutex_);
   if (sequences_.size() >= max_sequences_) {
     return WithRetryAfter(
@@ -50,6 +50,7 @@ Status SequenceTable::Insert(std::shared_ptr<Sequence> sequence) {
               sequences_.size(), max_sequences_),
         kRetryAfter);
   }
+  PASSBAND_RETURN_IF_ERROR(sequence->identity().account->TakeSequence(over));
   const SequenceId id = sequence->id();
   PASSBAND_CHECK(sequences_.emplace(id, std::move(sequence)).second);
   return OkStatus();
@@ -75,6 +76,7 @@ void SequenceTable::Erase(SequenceId id) {
   const auto found = sequences_.find(id);
   if (found == sequences_.end()) return;
   gone = std::move(found->second);
+  gone->identity().account->DropSequence();
   sequences_.erase(found);
 }
 

@@ -36,8 +36,9 @@ class SequenceTable {
   // An id that no sequence had before.
   SequenceId NextId();
 
-  // kResourceExhausted, with a retry-after, when the table is full.
-  Status Insert(std::shared_ptr<Sequence> sequence);
+  // kResourceExhausted: with a retry-after when the table is full; the tenant has its quota of
+  // sequences.
+  Status Insert(std::shared_ptr<Sequence> sequence, OverQuota over = OverQuota::kRefused);
   // kNotFound when it is unknown, or another tenant's.
   StatusOr<std::shared_ptr<Sequence>> Find(const std::string& tenant, SequenceId id) const;
   void Erase(SequenceId id);

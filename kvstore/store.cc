@@ -45,14 +45,15 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
                               .shape = model.shape,
                               .owner = request.owner,
                               .max_tokens = request.max_tokens,
-                              .root = PrefixRoot(request.model, request.tenant)};
+                              .root = PrefixRoot(request.model, request.tenant),
+                              .account = impl_->tenants.Find(request.tenant)};
   std::vector<PrefixDigest> chain;
   ExtendPrefixChain(identity.root, request.token_ids, chain);
   std::vector<Column> columns;
   if (request.share_prefix) columns = impl_->index.Match(chain);
   const uint64_t matched = columns.size() * kBlockTokens;
 
-  Sequence::Contents contents = Sequence::FromColumns(model.shape, columns);
+  PASSBAND_ASSIGN_OR_RETURN(Sequence::Contents contents, Sequence::FromColumns(identity, columns));
   contents.token_ids = request.token_ids;
   contents.chain = std::move(chain);
   const SequenceId id = identity.id;
@@ -158,6 +159,8 @@ StoreStats Store::Stats() const {
   });
   return stats;
 }
+
+std::vector<TenantUse> Store::Tenants(size_t limit) const { return impl_->tenants.Uses(limit); }
 
 const Arena& Store::arena() const { return *impl_->arena; }
 

@@ -45,6 +45,7 @@
 //            kResourceExhausted  no block is free, or too many sequences are
 //                                open: with a retry-after. Nor does any call but Restore
 //                                wait for memory
+//                                Without a retry-after: the tenant has its quota
 //            kDataLoss           (Restore, and calls that wait) the tier no longer has a
 //                                block, or has it damaged: names sequence, layer, tokens
 //            kDeadlineExceeded   (the same) it took too long
@@ -68,6 +69,7 @@
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/restorer.h"
+#include "kvstore/tenant_table.h"
 #include "kvstore/tier.h"
 #include "kvstore/types.h"
 
@@ -79,6 +81,8 @@ class Store {
     Arena::Options arena;
     uint64_t max_sequences = 100'000;
     const Clock* clock = nullptr;  // null: the real one
+    TenantQuota tenant_quota;      // of each tenant but those named here:
+    TenantTable::Quotas tenant_quotas;
 
     Tier* tier = nullptr;        // null: RAM is all there is
     Catalog* catalog = nullptr;  // null: nothing survives a restart; else needs a tier
@@ -210,6 +214,8 @@ class Store {
   uint64_t Evict(uint64_t bytes);
 
   StoreStats Stats() const;
+  // What tenants hold, `limit` of them at most (tenant_account.h says who pays for what).
+  std::vector<TenantUse> Tenants(size_t limit) const;
   const Arena& arena() const;
 
  private:

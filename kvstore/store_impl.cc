@@ -14,12 +14,13 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
       index(home),
       pool(home, index),
       models(arena->max_block_bytes()),
+      tenants(options.tenant_quota, options.tenant_quotas),
       table(options.max_sequences,
             FirstSequenceId(std::chrono::system_clock::now(), std::random_device()())) {}
 
 Status Store::Impl::Start() {
   if (options.tier == nullptr) return OkStatus();
-  CatalogLoader loader({options.catalog, options.tier, home, index, models, table, clock});
+  CatalogLoader loader({options.catalog, options.tier, home, index, models, tenants, table, clock});
   if (options.catalog != nullptr) PASSBAND_RETURN_IF_ERROR(loader.Load());
   loaded = loader.counts();
   spiller = std::make_unique<Spiller>(home, index, pool, options.full_tier, options.catalog);

@@ -47,6 +47,7 @@ struct Store::Impl {
   PrefixIndex index;
   BlockPool pool;
   ModelRegistry models;
+  TenantTable tenants;
   SequenceTable table;
   std::atomic<uint64_t> prefix_lookups{0};
   std::atomic<uint64_t> prefix_hits{0};

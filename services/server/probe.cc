@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <sstream>
 
 #include "base/version.h"
@@ -12,6 +13,9 @@
 
 namespace passband::server {
 namespace {
+
+// Names come from outside: a page of metrics has an end.
+constexpr size_t kMaxTenants = 1000;
 
 double Number(uint64_t value) { return static_cast<double>(value); }
 
@@ -26,6 +30,7 @@ std::vector<prometheus::MetricFamily> Probe::Collect() const {
   MetricFamilies out;
   AddServer(out);
   AddStore(out);
+  AddTenants(out);
   AddSpill(out);
   AddSessions(out);
   AddCalls(out);
@@ -75,6 +80,28 @@ void Probe::AddStore(MetricFamilies& out) const {
       .Value(Number(stats.evicted_blocks));
   out.Counter("passband_allocation_failures_total", "Blocks asked for while none was free")
       .Value(Number(stats.allocation_failures));
+}
+
+void Probe::AddTenants(MetricFamilies& out) const {
+  const std::vector<TenantUse> uses = sources_.store.Tenants(kMaxTenants);
+  const auto each = [&](const auto& value) {
+    for (const TenantUse& use : uses) {
+      const std::optional<uint64_t> number = value(use);
+      if (number.has_value()) out.Value({{"tenant", use.tenant}}, Number(*number));
+    }
+  };
+  using Optional = std::optional<uint64_t>;
+  out.Gauge("passband_tenant_bytes",
+            "Keys and values that a tenant's sequences hold, shared ones once");
+  each([](const TenantUse& use) -> Optional { return use.bytes; });
+  out.Gauge("passband_tenant_sequences", "Sequences of a tenant");
+  each([](const TenantUse& use) -> Optional { return use.sequences; });
+  out.Gauge("passband_tenant_quota_bytes", "What a tenant may hold; absent: no limit");
+  each([](const TenantUse& use) { return use.quota.bytes; });
+  out.Gauge("passband_tenant_quota_sequences", "Sequences it may have; absent: no limit");
+  each([](const TenantUse& use) { return use.quota.sequences; });
+  out.Counter("passband_tenant_rejections_total", "What was refused for a tenant's quota");
+  each([](const TenantUse& use) -> Optional { return use.rejections; });
 }
 
 void Probe::AddSpill(MetricFamilies& out) const {

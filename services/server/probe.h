@@ -40,6 +40,7 @@ class Probe final : public prometheus::Collectable {
  private:
   void AddServer(MetricFamilies& out) const;
   void AddStore(MetricFamilies& out) const;
+  void AddTenants(MetricFamilies& out) const;
   void AddSpill(MetricFamilies& out) const;
   void AddSessions(MetricFamilies& out) const;
   void AddCalls(MetricFamilies& out) const;

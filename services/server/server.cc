@@ -59,6 +59,8 @@ Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
                     .huge_pages = settings.huge_pages,
                     .lock = settings.lock_memory},
           .max_sequences = settings.max_sequences,
+          .tenant_quota = settings.tenant_quota,
+          .tenant_quotas = settings.tenant_quotas,
           .tier = spill == nullptr ? nullptr : &spill->tier(),
           .catalog = spill == nullptr ? nullptr : &spill->catalog(),
           .full_tier = settings.spill_full,

@@ -8,6 +8,7 @@
 #include "base/help_format.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "services/server/tenant_quotas.h"
 
 namespace passband::server {
 namespace {
@@ -37,6 +38,7 @@ struct Texts {
   std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
   std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
+  std::string tenant_bytes, tenant_sequences, tenant_quotas;
   std::string data_plane, tls_cert, tls_key, tls_client_ca;
 };
 
@@ -114,6 +116,12 @@ const Choice kChoices[] = {
      "Sequences at a time; more are refused"},
     {"--max-sessions", "PASSBAND_MAX_SESSIONS", &Texts::max_sessions, "4096", "COUNT", kLimits,
      "Connected workers at a time; more are refused"},
+    {"--tenant-bytes", "PASSBAND_TENANT_BYTES", &Texts::tenant_bytes, "none", "SIZE", kLimits,
+     "Keys and values that a tenant may hold, in RAM and below; none: no limit"},
+    {"--tenant-sequences", "PASSBAND_TENANT_SEQUENCES", &Texts::tenant_sequences, "none", "COUNT",
+     kLimits, "Sequences that a tenant may have; none: no limit"},
+    {"--tenant-quotas", "PASSBAND_TENANT_QUOTAS", &Texts::tenant_quotas, "", "LIST", kLimits,
+     "Tenants with quotas of their own, NAME=SIZE:COUNT, as in a=10GiB:1000,b=none:5"},
     {"--stop-timeout", "PASSBAND_STOP_TIMEOUT", &Texts::stop_timeout, "10s", "TIME", kRunning,
      "After SIGTERM, let requests under way finish for so long"},
     {"--ready-file", "PASSBAND_READY_FILE", &Texts::ready_file, "", "PATH", kRunning,
@@ -314,6 +322,14 @@ StatusOr<Settings> Check(const Texts& texts) {
                out.log_level);
   faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);
   CheckSpill(texts, out, faults);
+  const auto quotas =
+      ParseTenantQuotas({texts.tenant_bytes, texts.tenant_sequences, texts.tenant_quotas});
+  if (quotas.ok()) {
+    out.tenant_quota = quotas->usual;
+    out.tenant_quotas = quotas->named;
+  } else {
+    faults.Add("{}", Message(quotas.status()));
+  }
   CheckSecurity(texts, out, faults);
   CheckPorts(out, faults);
   PASSBAND_RETURN_IF_ERROR(faults.status());

@@ -15,6 +15,7 @@
 
 #include "base/status.h"
 #include "base/tls_files.h"
+#include "kvstore/tenant_table.h"
 #include "kvstore/types.h"
 
 namespace passband::server {
@@ -53,6 +54,8 @@ struct Settings {
   std::chrono::nanoseconds stop_timeout = std::chrono::seconds(10);
   uint64_t max_sequences = 100'000;
   uint64_t max_sessions = 4096;
+  TenantQuota tenant_quota;  // of each tenant but those named here:
+  TenantTable::Quotas tenant_quotas;
 
   std::string log_level = "info";
   std::string log_format = "text";

@@ -51,22 +51,25 @@ class LayerTest : public testing::Test {
     }
     return marks;
   }
+  Layer Empty() { return *Layer::Create(kShape, 0, account_, {}, 0); }
   Layer Share(const Layer& layer, uint64_t tokens) {
     const auto& blocks = layer.blocks();
     const auto count = static_cast<ptrdiff_t>((tokens + kBlockTokens - 1) / kBlockTokens);
-    return Layer(kShape, 0, {blocks.begin(), blocks.begin() + count}, tokens);
+    return *Layer::Create(kShape, 0, account_, {blocks.begin(), blocks.begin() + count}, tokens);
   }
 
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<BlockHome> home_;
   std::unique_ptr<PrefixIndex> index_;
   std::unique_ptr<BlockPool> pool_;
+  const std::shared_ptr<TenantAccount> account_ =
+      std::make_shared<TenantAccount>("tenant", TenantQuota());
   MissingBlocks missing_;  // stays empty: there is no tier
   std::vector<BlockRef> released_;
 };
 
 TEST_F(LayerTest, VisibleInOrderWhateverTheOrderOfCommits) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   const auto a = Reserve(layer, 0, 2);
   const auto b = Reserve(layer, 2, 1);
   const auto c = Reserve(layer, 3, 1);
@@ -80,7 +83,7 @@ TEST_F(LayerTest, VisibleInOrderWhateverTheOrderOfCommits) {
 }
 
 TEST_F(LayerTest, GapAndRepetitionAreToldApart) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   Append(layer, 5, 1);
   EXPECT_EQ(layer.Reserve(6, 1, *pool_, SequenceId(1), missing_).status().code(),
             StatusCode::kFailedPrecondition);
@@ -89,7 +92,7 @@ TEST_F(LayerTest, GapAndRepetitionAreToldApart) {
 }
 
 TEST_F(LayerTest, AbortVoidsLaterTicketsAndKeepsEarlierOnes) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   const auto a = Reserve(layer, 0, 2);
   const auto b = Reserve(layer, 2, 2);
   const auto c = Reserve(layer, 4, 2);
@@ -110,7 +113,7 @@ TEST_F(LayerTest, AbortVoidsLaterTicketsAndKeepsEarlierOnes) {
 }
 
 TEST_F(LayerTest, AbortGivesUnusedBlocksBack) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   Append(layer, 60, 1);
   {
     const auto a = Reserve(layer, 60, 4);
@@ -123,7 +126,7 @@ TEST_F(LayerTest, AbortGivesUnusedBlocksBack) {
 }
 
 TEST_F(LayerTest, ForkCopiesTheTailAndTheOriginalWritesOnInPlace) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   Append(layer, 10, 1);
   Layer fork = Share(layer, 6);
   const Block* const shared = layer.blocks()[0].get();
@@ -136,7 +139,7 @@ TEST_F(LayerTest, ForkCopiesTheTailAndTheOriginalWritesOnInPlace) {
 }
 
 TEST_F(LayerTest, PinnedRowsSurviveTruncationAndRewriting) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   Append(layer, 4, 1);
   PinnedRows pinned;
   layer.ResolveRange(0, 4, SequenceId(1), pinned, missing_);
@@ -147,7 +150,7 @@ TEST_F(LayerTest, PinnedRowsSurviveTruncationAndRewriting) {
 }
 
 TEST_F(LayerTest, TruncatedTailOfItsOwnIsRewrittenInPlace) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   Append(layer, 4, 1);
   const Block* const own = layer.blocks()[0].get();
   layer.Truncate(2, released_);
@@ -156,7 +159,7 @@ TEST_F(LayerTest, TruncatedTailOfItsOwnIsRewrittenInPlace) {
 }
 
 TEST_F(LayerTest, FullArenaLeavesTheLayerAsItWas) {
-  Layer layer(kShape, 0, {}, 0);
+  Layer layer = Empty();
   std::vector<BlockRef> hoard;
   Append(layer, 10, 1);
   Layer fork = Share(layer, 10);

@@ -103,6 +103,34 @@ TEST_F(MetricsTest, CountersMove) {
   EXPECT_GT(metric("process_resident_memory_bytes"), 1e6);
 }
 
+TEST_F(MetricsTest, TenantsHoldAndAreRefused) {
+  server::Settings settings = SmallSettings();
+  settings.tenant_quotas = {{"a", {.bytes = 4 * kBlockBytes, .sequences = 1}}};
+  Start(settings);
+  const auto client = Client("a");
+  ASSERT_TRUE(client->Hello().ok());
+  const uint64_t sequence = Open(*client);
+  ASSERT_TRUE(Fill(*client, sequence, 0, 128).ok());
+  const Status full = Fill(*client, sequence, 128, 1);
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(Message(full).find("tenant a holds"), std::string::npos) << full;
+  v1::OpenSequenceRequest open;
+  open.set_model(TestModel().fingerprint());
+  v1::OpenSequenceResponse opened;
+  EXPECT_EQ(client->stub().OpenSequence(client->Context().get(), open, &opened).error_code(),
+            grpc::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_bytes{tenant=\"a\"}"), 4.0 * kBlockBytes);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_sequences{tenant=\"a\"}"), 1);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_quota_bytes{tenant=\"a\"}"), 4.0 * kBlockBytes);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_quota_sequences{tenant=\"a\"}"), 1);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_rejections_total{tenant=\"a\"}"), 2);
+  // A worker's end frees what it held.
+  v1::DisconnectResponse ended;
+  ASSERT_TRUE(client->stub().Disconnect(client->Context().get(), {}, &ended).ok());
+  EXPECT_EQ(Metric(*server_, "passband_tenant_bytes{tenant=\"a\"}"), 0);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_quota_bytes{tenant=\"b\"}"), -1);
+}
+
 TEST_F(MetricsTest, StatusPageHasItsNumbers) {
   Work();
   const std::string page = Get(*server_, "/");

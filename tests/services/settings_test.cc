@@ -54,6 +54,35 @@ TEST(SettingsTest, FlagsAreRead) {
   EXPECT_EQ(settings->data_threads, 3U);
 }
 
+TEST(SettingsTest, TenantQuotas) {
+  const auto none = Load({});
+  ASSERT_TRUE(none.ok());
+  EXPECT_EQ(none->tenant_quota.bytes, std::nullopt);
+  EXPECT_EQ(none->tenant_quota.sequences, std::nullopt);
+  const auto settings = Load({"--tenant-bytes=1GiB", "--tenant-sequences=7",
+                              "--tenant-quotas=a=10GiB:1000,b=none:0,c=0B:none"});
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->tenant_quota.bytes, kGiB);
+  EXPECT_EQ(settings->tenant_quota.sequences, 7U);
+  ASSERT_EQ(settings->tenant_quotas.size(), 3U);
+  EXPECT_EQ(settings->tenant_quotas.at("a").bytes, 10 * kGiB);
+  EXPECT_EQ(settings->tenant_quotas.at("a").sequences, 1000U);
+  EXPECT_EQ(settings->tenant_quotas.at("b").bytes, std::nullopt);
+  EXPECT_EQ(settings->tenant_quotas.at("b").sequences, 0U);
+  EXPECT_EQ(settings->tenant_quotas.at("c").bytes, 0U);
+  EXPECT_EQ(settings->tenant_quotas.at("c").sequences, std::nullopt);
+}
+
+TEST(SettingsTest, WrongTenantQuotasAreToldAtOnce) {
+  const std::string faults =
+      Faults({"--tenant-bytes=much", "--tenant-sequences=-1",
+              "--tenant-quotas=a=1GiB,b/c=1GiB:1,d=x:y,e=1B:1,e=1B:1,=1B:1"});
+  for (const char* part : {"--tenant-bytes", "--tenant-sequences '-1'", "'a=1GiB'", "'b/c=1GiB:1'",
+                           "--tenant-quotas 'y'", "names tenant e twice", "'=1B:1'"}) {
+    EXPECT_THAT(faults, HasSubstr(part));
+  }
+}
+
 TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
   const test::TempFolder folder;
   const std::string path = folder / "server.yaml";
