@@ -27,6 +27,7 @@ class StoreRestartTest : public testing::Test {
 
   void Start(uint64_t blocks = 64) {
     auto store = Store::Create({.arena = {.bytes = blocks * kBlockBytes, .slab_bytes = kBlockBytes},
+                                .tenant_quota = quota_,
                                 .tier = &tier_,
                                 .catalog = &catalog_});
     ASSERT_TRUE(store.ok()) << store.status();
@@ -108,6 +109,7 @@ class StoreRestartTest : public testing::Test {
 
   MemoryTier tier_{64 * kMiB, 64 * kKiB};
   MemoryCatalog catalog_;
+  TenantQuota quota_;
   std::unique_ptr<Store> store_;
 };
 
@@ -123,6 +125,26 @@ TEST_F(StoreRestartTest, IdsOfAnEarlierRunMeetNoSequence) {
     }
     CrashAndStart();
   }
+}
+
+// A quota that was lowered meanwhile costs no sealed sequence.
+TEST_F(StoreRestartTest, WhatComesBackIsOnItsTenantsBill) {
+  const SequenceId id = Open();
+  Append(id, 0, 128, 1);
+  ASSERT_TRUE(store_->Seal(kTenant, id).ok());
+  Settle();
+  quota_ = {.bytes = 0, .sequences = 1};
+  CrashAndStart();
+  ASSERT_EQ(store_->Tenants(10).size(), 1U);
+  EXPECT_EQ(store_->Tenants(10).front().tenant, kTenant);
+  EXPECT_EQ(store_->Tenants(10).front().bytes, 2 * kShape.layers * kBlockBytes);
+  EXPECT_EQ(store_->Tenants(10).front().sequences, 1U);
+  EXPECT_TRUE(Check(id, 0, 128, 1).ok());
+  EXPECT_EQ(store_->Fork(kTenant, id, 64, OwnerId(1)).status().code(),
+            StatusCode::kResourceExhausted);
+  ASSERT_TRUE(store_->Close(kTenant, id).ok());
+  EXPECT_EQ(store_->Tenants(10).front().bytes, 0U);
+  EXPECT_EQ(store_->Tenants(10).front().sequences, 0U);
 }
 
 TEST_F(StoreRestartTest, IdsDifferWithoutACatalogToo) {
