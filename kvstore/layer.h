@@ -81,6 +81,8 @@ class Layer {
 
   // Of a layer that nobody appends to: by a block with the same rows. Returns the one before.
   BlockRef ReplaceLast(BlockRef by) {
+    // A seal is not refused: the quota may be exceeded by last blocks that were shared.
+    account_->Replace(*blocks_.back().get(), *by.get(), OverQuota::kAllowed).IgnoreError();
     std::swap(blocks_.back(), by);
     return by;
   }

@@ -15,13 +15,15 @@ Status TenantAccount::Hold(std::span<const BlockRef> blocks, OverQuota over) {
   return OkStatus();
 }
 
-Status TenantAccount::Replace(const Block& last, const Block& next) {
+Status TenantAccount::Replace(const Block& last, const Block& next, OverQuota over) {
   const MutexLock lock(mutex_);
   const auto found = holders_.find(&last);
   PASSBAND_CHECK(found != holders_.end());
   // Held by this one alone, it makes room for the other.
   const uint64_t less = found->second == 1 ? last.bytes() : 0;
-  if (next.bytes() > less) PASSBAND_RETURN_IF_ERROR(CheckRoomLocked(next.bytes() - less));
+  if (next.bytes() > less && over == OverQuota::kRefused) {
+    PASSBAND_RETURN_IF_ERROR(CheckRoomLocked(next.bytes() - less));
+  }
   DropLocked(last);
   HoldLocked(next);
   return OkStatus();

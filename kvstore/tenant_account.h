@@ -29,7 +29,7 @@ struct TenantQuota {
   std::optional<uint64_t> sequences;
 };
 
-// Allowed: what was stored before a restart is there, whatever the quota is now.
+// Allowed: what is sealed, and what was stored before a restart, is there whatever the quota is.
 enum class OverQuota : uint8_t { kRefused, kAllowed };
 
 struct TenantUse {
@@ -50,7 +50,7 @@ class TenantAccount {
   // One sequence holds these blocks from now on, each once more than before.
   Status Hold(std::span<const BlockRef> blocks, OverQuota over = OverQuota::kRefused);
   // `next` in place of `last`, in one step.
-  Status Replace(const Block& last, const Block& next);
+  Status Replace(const Block& last, const Block& next, OverQuota over = OverQuota::kRefused);
   // Of blocks that were held. The caller still claims them.
   void Drop(std::span<const BlockRef> blocks);
   // Whether `bytes` more may be held now: to be asked before memory is looked for.
