@@ -4,6 +4,7 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdio>
@@ -42,7 +43,10 @@ Status FromRocksDb(const rocksdb::Status& status, const std::string& context) {
   if (status.ok()) return OkStatus();
   const std::string text = status.ToString();
   if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit) {
-    return Error(StatusCode::kResourceExhausted, "{}: the spill device is full: {}", context, text);
+    return Error(
+        StatusCode::kResourceExhausted,
+        "{}: the spill device is full ({}): free space on it, and writing goes on by itself",
+        context, text);
   }
   if (status.IsCorruption() || status.IsPathNotFound()) {
     return Error(StatusCode::kDataLoss, "{}: {}", context, text);
@@ -60,7 +64,9 @@ rocksdb::DBOptions MakeDbOptions(const RocksDbSetup& setup) {
   options.max_open_files = -1;
   // Planes go to their file as they are, not through one more buffer.
   options.writable_file_max_buffer_size = 16 * kKiB;
-  options.max_background_flushes = 2;
+  // Of two at once, RocksDB 7.8 removes the file of the one when the other fails, and then
+  // looks for it. DirectFiles overlaps making and writing, so one is fast enough.
+  options.max_background_flushes = 1;
   options.max_background_compactions = 1;
   // Only records go through the log: it stays small.
   options.max_total_wal_size = 16 * kMiB;
@@ -156,9 +162,21 @@ void RocksDbEvents::OnFlushCompleted(rocksdb::DB* /*db*/, const rocksdb::FlushJo
                         ChargeOf(table.num_entries, table.raw_key_size + table.raw_value_size));
 }
 
-void RocksDbEvents::OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/,
+void RocksDbEvents::OnBackgroundError(rocksdb::BackgroundErrorReason reason,
                                       rocksdb::Status* error) {
-  const Status status = FromRocksDb(*error, "writing to the spill device");
+  // What was to be flushed is still in memory, so Resume may try again. A log that failed
+  // cannot be written to any more: RocksDB 7.8 aborts the process when it is, be it full only.
+  const bool resumes = reason != rocksdb::BackgroundErrorReason::kWriteCallback;
+  if (error->IsIOError()) {
+    const auto hard = rocksdb::Status::kHardError;
+    *error = rocksdb::Status(
+        *error, resumes ? std::min(error->severity(), hard) : rocksdb::Status::kFatalError);
+  }
+  const Status why = FromRocksDb(*error, "writing to the spill device");
+  const Status status =
+      Error(why.code(), "{}. {}", Message(why),
+            resumes ? "Writing goes on by itself once the device takes it (see the kernel's log)"
+                    : "Start the server again once the device takes it (see the kernel's log)");
   log::Warn("spill_device_failed", {{"why", status}});
   write_behind_.SetError(status);
 }

@@ -344,7 +344,11 @@ RocksDbTier::Counters RocksDbTier::counters() const {
 
 void RocksDbTier::TryResume() {
   const uint64_t seen = parts_.write_behind.errors();
+  // Resume takes it for granted that files stay where the table of contents could not be
+  // written, and aborts the process when an earlier try has let them go.
+  parts_.db.DisableFileDeletions().PermitUncheckedError();
   const rocksdb::Status status = parts_.db.Resume();
+  parts_.db.EnableFileDeletions(/*force=*/false).PermitUncheckedError();
   if (!status.ok()) {
     log::Debug("spill_resume_failed", {{"why", status.ToString()}});
     return;

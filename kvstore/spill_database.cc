@@ -115,10 +115,8 @@ Status SpillDatabase::Impl::OpenDirectory() {
     log::Warn("spill_without_direct_io", {{"directory", options.directory}});
     setup.direct_io = false;
   }
-  if (setup.direct_io) {
-    direct_env = MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default());
-    setup.env = direct_env.get();
-  }
+  direct_env = MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default());
+  setup.env = direct_env.get();
   return OkStatus();
 }
 

@@ -1,0 +1,262 @@
+// Goal: a device that fails or is full costs time, not bytes: each call says what is wrong,
+// nothing that was taken is lost, no other bytes come back, and writing goes on afterwards.
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "kvstore/spill_database.h"
+#include "tests/kvstore/failing_disk.h"
+#include "tests/kvstore/spill_support.h"
+#include "tests/support/temp_folder.h"
+
+namespace passband {
+namespace {
+
+using test::FailingDisk;
+using test::kSpillBlockBytes;
+using test::OpenSpill;
+using test::PutBlocks;
+using test::SmallSpill;
+
+constexpr std::chrono::seconds kPatience{60};
+
+// What a caller does: puts again later. False when the device does not come back.
+bool PutUntilTaken(SpillDatabase& spill, uint64_t seed, PutBlocks& put) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
+    if (test::PutBlocksOf(spill.tier(), seed, 1, put).ok() && spill.tier().Flush().ok()) {
+      return true;
+    }
+    put.erase(seed);
+  }
+  return false;
+}
+
+struct FaultCase {
+  const char* name;
+  FailingDisk::Faults faults;
+};
+
+class SpillWriteFaultTest : public testing::TestWithParam<FaultCase> {};
+
+TEST_P(SpillWriteFaultTest, NothingIsLostAndWritingGoesOn) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  FailingDisk disk(seed);
+  const test::TempFolder folder;
+  SpillDatabase::Options options = SmallSpill(folder.path());
+  options.env = disk.env();
+  PutBlocks put;
+  {
+    disk.Set({.logs = GetParam().faults.logs});
+    const auto spill = OpenSpill(options);
+    ASSERT_NE(spill, nullptr);
+    uint64_t refused = 0;
+    uint64_t next = 0;
+    for (int round = 0; round < 4; ++round) {
+      disk.Set(GetParam().faults);
+      const uint64_t begin = next;
+      for (uint64_t tries = 0; tries < 100; ++tries, ++next) {
+        Status status = test::PutBlocksOf(spill->tier(), next, 1, put);
+        if (status.ok() && tries % 20 == 19) {
+          status = spill->tier().Flush();
+        }
+        if (status.ok()) continue;
+        ++refused;
+        EXPECT_TRUE(status.code() == StatusCode::kUnavailable ||
+                    status.code() == StatusCode::kResourceExhausted)
+            << status;
+        if (const Status device = spill->Health().device; !device.ok()) {
+          EXPECT_NE(device.ToString().find("Writing goes on by itself"), std::string::npos)
+              << device;
+        }
+        ASSERT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size()) << "while it fails";
+      }
+      disk.Set({.logs = GetParam().faults.logs});
+      ASSERT_GT(next, begin);
+      ASSERT_TRUE(PutUntilTaken(*spill, next++, put)) << spill->Health().device;
+      EXPECT_TRUE(spill->Health().device.ok());
+      ASSERT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
+    }
+    EXPECT_GT(refused, 0u);
+    EXPECT_GT(spill->Health().device_errors, 0u) << "counted";
+    EXPECT_EQ(spill->Health().damaged_planes, 0u);
+  }
+  const auto spill = OpenSpill(options);
+  ASSERT_NE(spill, nullptr);
+  test::ClaimBlocks(spill->tier(), put);
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size()) << "all of it was flushed";
+  PutBlocks more;
+  EXPECT_TRUE(PutUntilTaken(*spill, 10'000, more));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Faults, SpillWriteFaultTest,
+    testing::Values(FaultCase{"Full", {.write_full = 1, .logs = false}},
+                    FaultCase{"FullAtTimes", {.write_full = .2, .logs = false}},
+                    FaultCase{"Broken", {.write_eio = 1, .logs = false}},
+                    FaultCase{"BrokenAtTimes", {.write_eio = .2, .logs = false}},
+                    FaultCase{"SyncBroken", {.sync_eio = .5, .logs = false}}),
+    [](const auto& fault) { return std::string(fault.param.name); });
+
+void FailLog(const FailingDisk::Faults& faults, StatusCode code) {
+  FailingDisk disk(1);
+  const test::TempFolder folder;
+  SpillDatabase::Options options = SmallSpill(folder.path());
+  options.env = disk.env();
+  PutBlocks put;
+  {
+    const auto spill = OpenSpill(options);
+    ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 100, put).ok());
+    ASSERT_TRUE(spill->tier().Flush().ok());
+    CatalogBatch batch;
+    batch.Put(RecordKind::kSequence, "a", "one");
+    disk.Set(faults);
+    EXPECT_EQ(spill->catalog().Write(batch).code(), code);
+    disk.Heal();
+    const Status refused = spill->catalog().Write(batch);
+    EXPECT_EQ(refused.code(), code) << refused;
+    EXPECT_NE(spill->Health().device.ToString().find("Start the server again"), std::string::npos)
+        << spill->Health().device;
+    EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
+  }
+  const auto spill = OpenSpill(options);
+  ASSERT_NE(spill, nullptr);
+  test::ClaimBlocks(spill->tier(), put);
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
+  CatalogBatch batch;
+  batch.Put(RecordKind::kSequence, "a", "one");
+  EXPECT_TRUE(spill->catalog().Write(batch).ok());
+}
+
+TEST(SpillLogFaultTest, WhatWasFlushedCanBeReadAndIsBackAfterAStart) {
+  FailLog({.write_eio = 1}, StatusCode::kUnavailable);
+}
+
+TEST(SpillLogFaultTest, SoItIsWhenTheLogMeetsAFullDevice) {
+  FailLog({.write_full = 1}, StatusCode::kResourceExhausted);
+}
+
+TEST(SpillReadFaultTest, FlippedBitsAndFailedReadsAreErrorsForAsLongAsTheyLast) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  FailingDisk disk(seed);
+  const test::TempFolder folder;
+  SpillDatabase::Options options = SmallSpill(folder.path());
+  options.env = disk.env();
+  const auto spill = OpenSpill(options);
+  PutBlocks put;
+  ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 200, put).ok());
+  ASSERT_TRUE(spill->tier().Flush().ok());
+
+  disk.Set({.read_eio = .3});
+  test::ReadCounts counts = test::ReadBlocks(spill->tier(), put);
+  EXPECT_GT(counts.unavailable, 0u);
+  EXPECT_EQ(counts.hits + counts.unavailable, 200u);
+
+  disk.Set({.read_flip = .5});
+  counts = test::ReadBlocks(spill->tier(), put);
+  EXPECT_GT(counts.damaged, 0u);
+  EXPECT_EQ(counts.hits + counts.damaged, 200u) << "other bits are never a hit or a miss";
+  EXPECT_GE(spill->Health().damaged_planes, counts.damaged);
+
+  disk.Heal();
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 200u);
+}
+
+TEST(SpillReadFaultTest, ADatabaseIsOpenedAgainOnceItsDeviceAnswers) {
+  FailingDisk disk(1);
+  const test::TempFolder folder;
+  SpillDatabase::Options options = SmallSpill(folder.path());
+  options.env = disk.env();
+  PutBlocks put;
+  {
+    const auto spill = OpenSpill(options);
+    ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 100, put).ok());
+    ASSERT_TRUE(spill->tier().Flush().ok());
+  }
+  disk.Set({.read_eio = 1});
+  EXPECT_FALSE(SpillDatabase::Open(options).ok()) << "files that cannot be read are not given up";
+  disk.Heal();
+  const auto spill = OpenSpill(options);
+  ASSERT_NE(spill, nullptr);
+  EXPECT_FALSE(spill->losses().any());
+  test::ClaimBlocks(spill->tier(), put);
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
+}
+
+// A small device of its own.
+class SmallDevice {
+ public:
+  explicit SmallDevice(const std::string& size) {
+    mounted_ = ::mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
+  }
+  ~SmallDevice() {
+    if (mounted_) ::umount2(folder_.path().c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  bool MakeReadOnly() const {
+    return ::mount("tmpfs", folder_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+  }
+  const std::string& path() const { return folder_.path(); }
+
+ private:
+  const test::TempFolder folder_;
+  bool mounted_ = false;
+};
+
+TEST(SpillDeviceTest, AFullDeviceRefusesAndTakesAgainWhenThereIsSpace) {
+  const SmallDevice device("24m");
+  if (!device.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  std::filesystem::create_directory(device.path() + "/spill");
+  const std::string ballast = device.path() + "/ballast";
+  std::ofstream(ballast) << std::string(12 << 20, 'x');
+  SpillDatabase::Options options = SmallSpill(device.path() + "/spill");
+  options.capacity_bytes = 64 << 20;  // more than there is
+  PutBlocks put;
+  {
+    const auto spill = OpenSpill(options);
+    ASSERT_NE(spill, nullptr);
+    Status full;
+    uint64_t next = 0;
+    while (full.ok() && next < 4000) {
+      full = test::PutBlocksOf(spill->tier(), next++, 1, put);
+      if (full.ok() && next % 16 == 0) full = spill->tier().Flush();
+    }
+    ASSERT_EQ(full.code(), StatusCode::kResourceExhausted) << full;
+    EXPECT_NE(full.ToString().find("device is full"), std::string::npos) << full;
+    EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
+    std::filesystem::remove(ballast);
+    ASSERT_TRUE(PutUntilTaken(*spill, next, put)) << spill->Health().device;
+    EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
+  }
+  const auto spill = OpenSpill(options);
+  ASSERT_NE(spill, nullptr);
+  test::ClaimBlocks(spill->tier(), put);
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
+}
+
+TEST(SpillDeviceTest, ADirectoryThatCannotBeWrittenIsRefused) {
+  const SmallDevice device("1m");
+  if (!device.mounted() || !device.MakeReadOnly()) {
+    GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  }
+  const Status status = SpillDatabase::Open(SmallSpill(device.path())).status();
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+  EXPECT_NE(status.ToString().find("write access"), std::string::npos) << status;
+}
+
+TEST(SpillDeviceTest, AFullDeviceIsToldWhenOpening) {
+  const SmallDevice device("256k");
+  if (!device.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  std::filesystem::create_directory(device.path() + "/spill");
+  std::ofstream(device.path() + "/ballast") << std::string(1 << 20, 'x');
+  const Status status = SpillDatabase::Open(SmallSpill(device.path() + "/spill")).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
+}
+
+}  // namespace
+}  // namespace passband
