@@ -106,8 +106,8 @@ TEST_P(SpillDamageTest, CostsWhatLayInTheFileOnly) {
     for (const auto& [key, value] : records) EXPECT_EQ(value, RecordText(std::stoull(key)));
     if (std::string(GetParam().kind) == ".sst") {
       EXPECT_EQ(records.size(), kRecords) << "the other copy has all";
-      // Files have 16 blocks or so.
-      EXPECT_GE(counts.hits + 40, kBlocks);
+      // Those of a file that could not be opened, or the one that the bit lies in.
+      EXPECT_GE(counts.hits + std::max<uint64_t>((*spill)->losses().blocks, 1), kBlocks);
       EXPECT_TRUE(report.ok()) << report.status();
       EXPECT_FALSE(report.ok() && report->ok() && counts.hits != kBlocks) << "not reported";
     }
