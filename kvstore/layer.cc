@@ -20,8 +20,12 @@ StatusOr<Layer> Layer::Create(const KvShape& shape, uint32_t number,
 }
 
 Layer::~Layer() {
-  // One that was moved from has none.
-  if (!blocks_.empty()) account_->Drop(blocks_);
+  if (account_ != nullptr) account_->Drop(blocks_);
+}
+
+void Layer::LeaveAccount() {
+  account_->Drop(blocks_);
+  account_.reset();
 }
 
 Layer::Layer(const KvShape& shape, uint32_t number, std::shared_ptr<TenantAccount> account,

@@ -79,6 +79,8 @@ class Layer {
   // Forgets tokens >= `tokens` (<= published) and voids every ticket.
   void Truncate(uint64_t tokens, std::vector<BlockRef>& released);
 
+  // The tenant pays for it no more, though it still claims its blocks. Nothing is added after.
+  void LeaveAccount();
   // Of a layer that nobody appends to: by a block with the same rows. Returns the one before.
   BlockRef ReplaceLast(BlockRef by) {
     // A seal is not refused: the quota may be exceeded by last blocks that were shared.

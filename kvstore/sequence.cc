@@ -245,6 +245,8 @@ std::optional<Sequence::Closed> Sequence::Close() {
   closed_ = true;
   closed.sealed = sealed_;
   std::swap(closed.contents, contents_);
+  // The sealer may keep them a while longer: that is not the tenant's affair.
+  for (Layer& layer : closed.contents.layers) layer.LeaveAccount();
   return closed;
 }
 
