@@ -6,6 +6,7 @@
 #   make build           build the release programs into build/release/bin
 #   make bench           run the benchmarks and print their tables
 #   make bench-peers     compare with Redis and memcached on this machine
+#   make chaos           kill, stop and cut off everything for 45 s (SECONDS=N), bytes verified
 #   make test-asan       the tests under AddressSanitizer and UBSan
 #   make test-tsan       the tests of the folders without gRPC under TSan
 #   make fuzz            the libFuzzer targets, a fixed number of inputs each
@@ -14,7 +15,7 @@
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: demo test build bench bench-peers test-asan test-tsan fuzz format check-format clean setup
+.PHONY: demo test build bench bench-peers chaos test-asan test-tsan fuzz format check-format clean setup
 
 setup:
 	@scripts/install-packages
@@ -37,6 +38,10 @@ bench-peers: setup
 	@scripts/install-packages deploy/debian-packages-bench.txt
 	@scripts/build release peers_bench -j$(JOBS)
 	@build/release/bench/peers_bench
+
+chaos: setup
+	@scripts/build release chaos_driver -j$(JOBS)
+	@build/release/tests/chaos_driver --seconds $(or $(SECONDS),45) $(if $(SEED),--seed $(SEED))
 
 test-asan: setup
 	@scripts/build asan all -j$(JOBS)

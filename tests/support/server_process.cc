@@ -39,7 +39,7 @@ std::string ReadFile(const std::string& path) {
   const int fd = ::open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   ::dup2(fd, STDOUT_FILENO);
   ::dup2(fd, STDERR_FILENO);
-  ::execv(argv[0], argv);
+  ::execvp(argv[0], argv);
   ::_exit(127);
 }
 
@@ -60,17 +60,12 @@ StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const Options& opt
 }
 
 Status ServerProcess::Spawn(const Options& options) {
-  std::vector<std::string> words = {options.binary,
-                                    "--host",
-                                    "127.0.0.1",
-                                    "--control-port",
-                                    std::to_string(options.control_port),
-                                    "--data-port",
-                                    "0",
-                                    "--http-port",
-                                    "0",
-                                    "--ready-file",
-                                    folder_ + "/" + kReadyFile};
+  std::vector<std::string> words = options.launcher;
+  words.insert(words.end(),
+               {options.binary, "--host", options.host, "--control-port",
+                std::to_string(options.control_port), "--data-port",
+                std::to_string(options.data_port), "--http-port", std::to_string(options.http_port),
+                "--ready-file", folder_ + "/" + kReadyFile});
   words.insert(words.end(), options.flags.begin(), options.flags.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -113,6 +108,7 @@ Status ServerProcess::ReadReadyFile() {
   if (json.is_discarded()) return Error(StatusCode::kInternal, "the ready file is no JSON");
   control_address_ = json.value("control_address", "");
   control_port_ = json.value("control_port", uint16_t{0});
+  data_port_ = json.value("data_port", uint16_t{0});
   http_port_ = json.value("http_port", uint16_t{0});
   return OkStatus();
 }
@@ -140,10 +136,11 @@ int ServerProcess::Stop() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-void ServerProcess::Pause() {
+bool ServerProcess::Pause() {
   ::kill(pid_, SIGSTOP);
   siginfo_t info{};
   ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
+  return info.si_code == CLD_STOPPED;
 }
 
 void ServerProcess::Resume() { ::kill(pid_, SIGCONT); }

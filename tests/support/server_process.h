@@ -23,13 +23,18 @@ class ServerProcess {
  public:
   struct Options {
     std::string binary;
-    std::vector<std::string> flags;  // Beside host and ports.
-    uint16_t control_port = 0;       // 0: any free one
-    std::optional<int> cpu;          // Runs on this core only.
+    std::vector<std::string> flags;     // Beside host and ports.
+    std::vector<std::string> launcher;  // A program that ends in exec: ip netns exec NAME
+    std::string host = "127.0.0.1";
+    uint16_t control_port = 0;  // 0: any free one
+    uint16_t data_port = 0;
+    uint16_t http_port = 0;
+    std::optional<int> cpu;  // Runs on this core only.
     std::chrono::seconds ready_timeout{60};
   };
 
-  // Starts it on free ports of the loopback interface and waits until it is ready.
+  // Starts it, on free ports of the loopback interface unless told otherwise, and waits
+  // until it is ready.
   static StatusOr<std::unique_ptr<ServerProcess>> Start(const Options& options);
   ~ServerProcess();
   ServerProcess(const ServerProcess&) = delete;
@@ -37,6 +42,7 @@ class ServerProcess {
 
   const std::string& control_address() const { return control_address_; }
   uint16_t control_port() const { return control_port_; }
+  uint16_t data_port() const { return data_port_; }
   uint16_t http_port() const { return http_port_; }
   pid_t pid() const { return pid_; }
 
@@ -44,8 +50,8 @@ class ServerProcess {
   void Kill();
   // SIGTERM; returns the exit status, or -1 when a signal ended it.
   int Stop();
-  // SIGSTOP; returns when the process stands still.
-  void Pause();
+  // SIGSTOP; returns when the process stands still: true, or has ended.
+  bool Pause();
   // SIGCONT.
   void Resume();
 
@@ -63,6 +69,7 @@ class ServerProcess {
   int inotify_ = -1;
   std::string control_address_;
   uint16_t control_port_ = 0;
+  uint16_t data_port_ = 0;
   uint16_t http_port_ = 0;
 };
 
