@@ -48,7 +48,10 @@ void SignHeader(const MacKey& key, Call& call) {
 }  // namespace
 
 DataChannel::DataChannel(Options options, std::unique_ptr<DataLink> link)
-    : options_(std::move(options)), link_(std::move(link)), next_tick_(Now()) {}
+    : options_(std::move(options)),
+      link_(std::move(link)),
+      next_id_(options_.first_request_id),
+      next_tick_(Now()) {}
 
 DataChannel::~DataChannel() {
   Close();
@@ -113,7 +116,9 @@ Status DataChannel::Hello() {
   call->header = transport::NewHello(options_.session, NewRequestId(), RandomU64());
   call->payload = link_->hello();
   call->send.mode = transport::SendMode::kEager;
-  call->deadline = Now() + options_.connect_timeout;
+  call->deadline = Now() + (link_->transport() == "shm"
+                                ? std::min(options_.shared_memory_timeout, options_.connect_timeout)
+                                : options_.connect_timeout);
   Lock lock(*driver_);
   Submit(call);
   const Status status = Wait(lock, call);

@@ -47,6 +47,10 @@ class DataChannel {
     transport::RequestContext session;
     Limits limits;  // Where no HELLO_ACK tells them.
     std::chrono::milliseconds connect_timeout{5000};
+    // Of HELLO over shared memory: an answer takes milliseconds, or never comes.
+    std::chrono::milliseconds shared_memory_timeout{5000};
+    // Ids of a connection before this one of the session are lower by a replay window.
+    uint64_t first_request_id = 1;
     std::chrono::microseconds spin{200};
     // A reply this late after its deadline will not come: the connection is lost.
     std::chrono::milliseconds lost_after{30'000};
@@ -127,7 +131,7 @@ class DataChannel {
   std::unique_ptr<ProgressDriver> driver_;
   Limits limits_;
   std::string transport_;
-  std::atomic<uint64_t> next_id_{1};
+  std::atomic<uint64_t> next_id_;
 
   // Guarded by the driver's lock:
   std::unordered_map<uint64_t, std::shared_ptr<Call>> pending_;

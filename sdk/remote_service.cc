@@ -10,11 +10,10 @@
 #include "sdk/append_sender.h"
 #include "sdk/control_client.h"
 #include "sdk/data_channel.h"
-#include "sdk/grpc_link.h"
+#include "sdk/data_connect.h"
 #include "sdk/landing_pool.h"
 #include "sdk/remote_rows.h"
 #include "sdk/sequence_shapes.h"
-#include "sdk/ucx_link.h"
 
 namespace passband {
 namespace {
@@ -40,49 +39,6 @@ class Unreported {
   Mutex mutex_;
   SelectionReport sum_ ABSL_GUARDED_BY(mutex_);
 };
-
-DataChannel::Options ChannelOptions(const RemoteOptions& options, const SessionInfo& session) {
-  return {
-      .server = options.control_address,
-      .session = {session.session, session.epoch, session.secret},
-      .limits = {session.max_reply_bytes, session.max_rows, session.max_outstanding},
-      .connect_timeout = options.connect_timeout,
-      .spin = options.spin,
-      .max_outstanding = options.max_outstanding,
-      .heartbeat_every = std::max(session.lease / 3, std::chrono::milliseconds(10)),
-  };
-}
-
-// Whether rows travel over gRPC. Never what nobody asked for: encrypted calls beside rows that
-// are not need a word.
-StatusOr<bool> UsesGrpc(const RemoteOptions& options, const SessionInfo& session) {
-  const bool ucx = !session.data_address.empty();
-  if (options.data_plane == "ucx" && ucx) return false;
-  if (options.data_plane == "grpc" && session.data_grpc) return true;
-  if (options.data_plane == "auto" && ucx && options.tls.empty()) return false;
-  if (options.data_plane == "auto" && session.data_grpc) return true;
-  if (options.data_plane == "auto") {
-    return Error(StatusCode::kFailedPrecondition,
-                 "passband-server at {} sends rows over UCX alone, without encryption: start it "
-                 "with --data-plane grpc or both, or ask for ucx",
-                 options.control_address);
-  }
-  return Error(StatusCode::kFailedPrecondition,
-               "passband-server at {} sends no rows over {}: ask for auto, or start it with "
-               "--data-plane {} or both",
-               options.control_address, options.data_plane, options.data_plane);
-}
-
-StatusOr<std::unique_ptr<DataLink>> NewLink(const RemoteOptions& options, const GrpcTarget& target,
-                                            const SessionInfo& session, bool grpc) {
-  if (grpc) return std::make_unique<GrpcLink>(target, session.max_reply_bytes);
-  PASSBAND_ASSIGN_OR_RETURN(auto link, UcxLink::Create({.tls = options.transports,
-                                                        .net_devices = options.net_devices,
-                                                        .tcp_port_range = "",
-                                                        .cma = options.cma},
-                                                       session.data_address));
-  return link;
-}
 
 StatusOr<GrpcTarget> TargetOf(const RemoteOptions& options) {
   if (options.data_plane != "auto" && options.data_plane != "ucx" && options.data_plane != "grpc") {
@@ -136,14 +92,8 @@ struct RemoteService::Impl {
 
 Status RemoteService::Impl::Connect(const GrpcTarget& target) {
   PASSBAND_ASSIGN_OR_RETURN(const SessionInfo session, control.Connect());
-  DataChannel::Options channel_options = ChannelOptions(options, session);
-  channel_options.heartbeat = [this] { Heartbeat(); };
-  PASSBAND_ASSIGN_OR_RETURN(const bool grpc, UsesGrpc(options, session));
-  // gRPC's own threads take the answer from the wire: polling would only be in their way.
-  if (grpc) channel_options.spin = {};
-  PASSBAND_ASSIGN_OR_RETURN(auto link, NewLink(options, target, session, grpc));
   PASSBAND_ASSIGN_OR_RETURN(channel,
-                            DataChannel::Connect(std::move(channel_options), std::move(link)));
+                            OpenDataChannel(options, target, session, [this] { Heartbeat(); }));
   transfer = {
       .channel = channel,
       .pool = LandingPool::Create(channel->ucx(), {options.landing_bytes, "landing_bytes"}),

@@ -30,6 +30,8 @@ struct UcxOptions {
   // UCX's transport list. "auto": tcp, shared memory and loopback, and RDMA
   // lanes where the machine has an active RDMA device.
   std::string tls = "auto";
+  // Whether "auto" has shared memory among them.
+  bool shared_memory = true;
   // Interfaces UCX may use, as in "eth0" or "mlx5_0:1,eth0". Empty: all. Name
   // one wherever a host has several: UCX may choose one the peer cannot reach.
   std::string net_devices;

@@ -199,7 +199,10 @@ Status RefuseDangerousSettings() {
 std::string ResolveTls(const UcxOptions& options) {
   if (const auto tls = OperatorSetting("TLS")) return *tls;
   std::string tls = options.tls;
-  if (tls == "auto") tls = HasActiveRdmaDevice() ? "rc,dc,ud,tcp,posix,self" : "tcp,posix,self";
+  if (tls == "auto") {
+    tls = HasActiveRdmaDevice() ? "rc,dc,ud,tcp" : "tcp";
+    tls += options.shared_memory ? ",posix,self" : ",self";
+  }
   if (options.cma && !Lists(tls, "cma")) tls += ",cma";
   return tls;
 }
