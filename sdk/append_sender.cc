@@ -39,6 +39,7 @@ struct AppendSender::Sequence {
   std::map<uint32_t, Lane> lanes;  // By layer.
   uint64_t unstored = 0;           // Appends, waiting or sent.
   uint64_t sent = 0;
+  uint64_t at_server = 0;  // Of those sent and of those given up.
   Status poison;
 };
 
@@ -121,6 +122,8 @@ std::shared_ptr<Call> AppendSender::CallFor(const std::shared_ptr<Item>& item) {
   call->deadline = Now() + options_.send_timeout;
   call->bulk = true;
   call->on_done = [this, item](Call& done) { Answered(item, done.status); };
+  ++item->sequence->at_server;
+  call->on_over = [sequence = item->sequence] { --sequence->at_server; };
   return call;
 }
 
@@ -192,6 +195,21 @@ Status AppendSender::Flush(SequenceId id) {
   return Error(StatusCode::kDeadlineExceeded,
                "passband-server at {} did not store {} appends of sequence {} in {} ms",
                channel_.server(), sequence->unstored, id, options_.flush_timeout.count());
+}
+
+Status AppendSender::AwaitAnswers(SequenceId id) {
+  DataChannel::Lock lock(channel_.driver());
+  const auto found = sequences_.find(id);
+  if (found == sequences_.end()) return channel_.broken();
+  const std::shared_ptr<Sequence> sequence = found->second;
+  const bool over = channel_.driver().WaitUntil(
+      lock, [&] { return sequence->at_server == 0; }, Now() + options_.send_timeout);
+  PASSBAND_RETURN_IF_ERROR(channel_.broken());
+  if (over) return OkStatus();
+  return Error(StatusCode::kDeadlineExceeded,
+               "passband-server at {} has not said what became of {} appends of sequence {} that "
+               "were given up: try again, or connect again",
+               channel_.server(), sequence->at_server, id);
 }
 
 void AppendSender::Forget(SequenceId id) {

@@ -48,6 +48,9 @@ class AppendSender {
   // Waits until everything appended so far is stored; or, the sequence poisoned,
   // until nothing of it is under way.
   Status Flush(SequenceId sequence);
+  // Waits, for `send_timeout` at most, until the server is through with all that was sent of
+  // the sequence, given up or not: what it takes up later would land behind a Truncate.
+  Status AwaitAnswers(SequenceId sequence);
   // Drops what is not sent, and the sequence's failure.
   void Forget(SequenceId sequence);
 

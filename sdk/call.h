@@ -44,6 +44,9 @@ struct Call {
   bool bulk = false;
   // Runs once, with the channel's lock held, when the call is done.
   std::function<void(Call&)> on_done;
+  // Runs once, likewise, when the server is through with it: its reply came, it was never
+  // sent, or the connection is lost. After on_done, when it was given up before.
+  std::function<void()> on_over;
 
   bool sent = false;
   bool abandoned = false;  // Nobody waits; its memory stays until the reply came.

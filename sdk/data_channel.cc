@@ -353,6 +353,7 @@ void DataChannel::End(std::shared_ptr<Call> call, Status status) {
   call->done = true;
   if (!call->abandoned) call->status = std::move(status);
   if (call->on_done) std::exchange(call->on_done, nullptr)(*call);
+  if (call->on_over) std::exchange(call->on_over, nullptr)();
   driver_->NotifyDone();
 }
 
@@ -389,6 +390,7 @@ void DataChannel::Abandon(const std::shared_ptr<Call>& call) {
     auto& queue = call->bulk ? bulk_queue_ : queue_;
     std::erase(queue, call);
     call->done = true;
+    if (call->on_over) std::exchange(call->on_over, nullptr)();
     return;
   }
   link_->Cancel(*call);

@@ -23,6 +23,9 @@ using transport::MessageType;
 constexpr char kEpochMetadata[] = "passband-epoch";
 constexpr uint64_t kFraming = 64 << 10;
 constexpr auto kCancelTimeout = std::chrono::seconds(5);
+constexpr Duration kNone{};
+// The channel takes the connection for lost before.
+constexpr Duration kAnswerOfAppend = std::chrono::seconds(60);
 
 const char* MethodName(MessageType type) {
   switch (type) {
@@ -169,7 +172,9 @@ void GrpcLink::Cancel(const Call& call) {
 void GrpcLink::Send(const CallPtr& call) {
   auto flight = std::make_shared<Flight>();
   flight->call = call;
-  flight->context.set_deadline(OnSystemClock(call->deadline));
+  // Rows to store are waited for beyond their time: whether they are stored must be known.
+  const bool stores = call->request().type == MessageType::kAppend;
+  flight->context.set_deadline(OnSystemClock(call->deadline + (stores ? kAnswerOfAppend : kNone)));
   const auto header =
       std::visit([](const auto& h) { return transport::HeaderBytes(h); }, call->header);
   flight->request = Frame(header, Lend(call));

@@ -182,6 +182,7 @@ Status RemoteService::Extend(SequenceId sequence, uint64_t first,
 Status RemoteService::Truncate(SequenceId sequence, uint64_t tokens) {
   // A failed append is what one truncates for; only its end is waited for.
   impl_->appends->Flush(sequence).IgnoreError();
+  PASSBAND_RETURN_IF_ERROR(impl_->appends->AwaitAnswers(sequence));
   PASSBAND_RETURN_IF_ERROR(impl_->control.Truncate(sequence, tokens));
   impl_->appends->Forget(sequence);
   return OkStatus();

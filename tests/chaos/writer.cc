@@ -8,7 +8,7 @@ namespace passband::chaos {
 namespace {
 
 // A call on a sequence waits for the appends made before it.
-constexpr auto kAfterAppends = kFlushTimeout + kControlTimeout;
+constexpr auto kAfterAppends = kFlushTimeout + kDataTimeout + kControlTimeout;
 constexpr auto kAppendTime = kDataTimeout + kRetryBudget;
 
 }  // namespace
@@ -185,7 +185,14 @@ void Writer::Repair(size_t index, const SlotView& view) {
     const Status back = client_.Do(Operation::kControl, kAfterAppends, [&](RemoteService& s) {
       return s.Truncate(SequenceId(view.sequence), view.tokens);
     });
-    if (back.ok()) return;
+    if (back.ok()) {
+      // Rows that were given up and land later must be seen to be others.
+      SlotView again = view;
+      again.content.branch = std::min(view.content.branch, view.tokens);
+      if (again.content.branch == view.tokens) again.content.after = random_() % kKeys;
+      SlotAt(index).Publish(again);
+      return;
+    }
   }
   SlotAt(index).Free();
   strays_ = true;

@@ -202,6 +202,54 @@ TEST_P(RemoteFailure, AHungServerEndsAppendsAtTheDeadline) {
   EXPECT_TRUE(FetchOnce(100, random_).ok());
 }
 
+// It waits for requests under way, of which there are none.
+TEST_P(RemoteFailure, AServerStopsAtOnceWithAnIdleClientConnected) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_TRUE(FetchOnce(100, random_).ok());
+  const Time start = Now();
+  EXPECT_EQ(service_.server()->Stop(), 0);
+  EXPECT_LT(Seconds(Now() - start), 3.0);
+  EXPECT_EQ(FetchOnce(10, random_).code(), StatusCode::kUnavailable);
+}
+
+// Given up, they lie in the server's sockets, and it takes them up when it goes on: not after
+// the Truncate that forgave them.
+TEST_P(RemoteFailure, AppendsGivenUpDoNotLandBehindATruncate) {
+  ServiceSetup setup;
+  setup.remote.data_timeout = milliseconds(100);
+  setup.remote.flush_timeout = milliseconds(500);
+  ASSERT_NO_FATAL_FAILURE(Start(setup));
+  for (int round = 0; round < 20; ++round) {
+    service_.server()->Pause();
+    for (uint32_t layer = 0; layer < model_.layers; ++layer) {
+      service_->Append({id_, layer, kTokens, 64, rows_.Grow(layer, 64)}).IgnoreError();
+    }
+    EXPECT_FALSE(service_->Flush(id_).ok());
+    Status truncated;
+    std::jthread truncating = StartThread("truncating", [&](std::stop_token) {
+      do {
+        truncated = service_->Truncate(id_, kTokens);
+      } while (truncated.code() == StatusCode::kDeadlineExceeded);
+    });
+    std::this_thread::sleep_for(milliseconds(random_() % 20));
+    service_.server()->Resume();
+    truncating.join();
+    ASSERT_TRUE(truncated.ok()) << truncated;
+    rows_.Truncate(kTokens);
+    const Status appended = AppendUpTo(*service_, model_, id_, rows_, kTokens + 64, random_);
+    ASSERT_TRUE(appended.ok()) << "round " << round << ": " << appended;
+    for (uint32_t layer = 0; layer < model_.layers; ++layer) {
+      const auto read = service_->StartRead({id_, layer, kTokens, 64});
+      const auto got = read->Wait();
+      ASSERT_TRUE(got.ok()) << got.status();
+      const auto want = rows_.Range(layer, kTokens, 64);
+      ASSERT_TRUE(std::equal(got->begin(), got->end(), want.begin(), want.end()));
+    }
+    ASSERT_TRUE(service_->Truncate(id_, kTokens).ok());
+    rows_.Truncate(kTokens);
+  }
+}
+
 TEST_P(RemoteFailure, AClientIsDestroyedWithRequestsInFlight) {
   ServiceSetup setup;
   setup.remote.data_timeout = seconds(30);
