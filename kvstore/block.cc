@@ -7,6 +7,14 @@
 
 namespace passband {
 
+Block::Block(BlockHome& home, uint64_t bytes, uint32_t planes, TenantSlot tenant)
+    : home_(&home),
+      bytes_(static_cast<uint32_t>(bytes)),
+      plane_count_(static_cast<uint16_t>(planes)),
+      tenant_(tenant) {
+  home_->shares().AddBlocks(tenant_, 1);
+}
+
 Block::~Block() { home_->Bury(*this); }
 
 bool Block::lost() const {
@@ -37,6 +45,11 @@ bool Block::TryClaim() {
     return true;
   }
   return false;
+}
+
+void Block::NoteUse(uint32_t tick) {
+  used_.store(tick, std::memory_order_relaxed);
+  home_->shares().NoteUse(tenant_, tick);
 }
 
 void Block::Destroy() { delete this; }
@@ -85,7 +98,7 @@ void Block::EndWrite(const BlockAddress& address) {
   number_.store(address.number, std::memory_order_relaxed);
   generation_.store(address.generation, std::memory_order_release);
   home_->AddDirty(-int64_t{bytes_});
-  home_->AddClean(bytes_);
+  home_->AddClean(tenant_, bytes_);
   // Both flags in one step: the block is never seen as neither.
   word_.fetch_sub(kWriting - kClean);
   if (address.generation <= home_->forgotten_generation()) ForgetCopy();
@@ -101,7 +114,8 @@ std::byte* Block::Evict() {
                                         std::memory_order_acq_rel));
   std::byte* const slot = std::exchange(data_, nullptr);
   loaded_.store(0, std::memory_order_relaxed);
-  home_->AddClean(-int64_t{bytes_});
+  home_->AddClean(tenant_, -int64_t{bytes_});
+  home_->shares().AddRam(tenant_, -int64_t{bytes_});
   home_->AddSpilled(bytes_);
   word_.fetch_and(~kMoving, std::memory_order_release);
   return slot;
@@ -116,7 +130,7 @@ void Block::ForgetCopy() {
       return;
     }
   } while (!word_.compare_exchange_weak(now, now & ~kClean, std::memory_order_acq_rel));
-  home_->AddClean(-int64_t{bytes_});
+  home_->AddClean(tenant_, -int64_t{bytes_});
   home_->AddDirty(bytes_);
 }
 
@@ -126,7 +140,8 @@ void Block::BecomeResident(std::byte* slot, PlaneSet planes) {
   data_ = slot;
   loaded_.store(planes, std::memory_order_relaxed);
   Touch(home_->tick());
-  home_->AddClean(bytes_);
+  home_->AddClean(tenant_, bytes_);
+  home_->shares().AddRam(tenant_, bytes_);
   home_->AddSpilled(-int64_t{bytes_});
   const uint64_t full = planes == all_planes() ? kFull : 0;
   word_.fetch_add(kResident + full + kPin, std::memory_order_acq_rel);

@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kvstore/ram_shares.h"
 #include "kvstore/tier.h"
 
 namespace passband {
@@ -40,6 +41,8 @@ class alignas(64) Block {
   PlaneSet all_planes() const { return AllPlanes(plane_count_); }
   static PlaneSet AllPlanes(uint32_t planes) { return ~PlaneSet{0} >> (kMaxPlanes - planes); }
   BlockHome& home() const { return *home_; }
+  // Whose RAM it takes.
+  TenantSlot tenant() const { return tenant_; }
 
   // Claims other than the index's.
   uint64_t users() const { return Users(word()); }
@@ -92,7 +95,7 @@ class alignas(64) Block {
 
   // Remembers when the block was used last, in the ticks of its home.
   void Touch(uint32_t tick) {
-    if (used_.load(std::memory_order_relaxed) != tick) used_.store(tick, std::memory_order_relaxed);
+    if (used_.load(std::memory_order_relaxed) != tick) NoteUse(tick);
   }
   uint32_t used() const { return used_.load(std::memory_order_relaxed); }
 
@@ -148,8 +151,7 @@ class alignas(64) Block {
   }
   static bool IsDead(uint64_t word) { return (word & (kPins | kUsers | kIndexed)) == 0; }
 
-  Block(BlockHome& home, uint64_t bytes, uint32_t planes)
-      : home_(&home), bytes_(static_cast<uint32_t>(bytes)), plane_count_(planes) {}
+  Block(BlockHome& home, uint64_t bytes, uint32_t planes, TenantSlot tenant);
   ~Block();
 
   uint64_t word() const { return word_.load(std::memory_order_acquire); }
@@ -169,6 +171,7 @@ class alignas(64) Block {
   void Unpin() {
     if (IsDead(word_.fetch_sub(kPin, std::memory_order_acq_rel) - kPin)) Destroy();
   }
+  void NoteUse(uint32_t tick);
   void Destroy();
   void LeaveCache();
   void AfterLastUser(BlockHome& home, uint64_t bytes, uint64_t after);
@@ -178,7 +181,8 @@ class alignas(64) Block {
   BlockHome* const home_;
   std::atomic<uint32_t> used_{0};
   const uint32_t bytes_;  // a slab's at most
-  const uint32_t plane_count_;
+  const uint16_t plane_count_;
+  const TenantSlot tenant_;
   uint32_t index_claims_ = 0;
   std::atomic<PlaneSet> loaded_{0};
   std::atomic<uint64_t> generation_{0};

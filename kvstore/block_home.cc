@@ -10,29 +10,33 @@ namespace {
 // compared for the coldest.
 constexpr uint64_t kScan = 128;
 constexpr size_t kSample = 4;
+// How many scans go on for blocks of tenants that pay when others have been found.
+constexpr int kSearch = 64;
 constexpr uint64_t kTicks = 16;  // in a turn of the arena
 constexpr std::chrono::milliseconds kWait{5};
 
 }  // namespace
 
-BlockRef BlockHome::Create(uint64_t bytes, uint32_t planes) {
+BlockRef BlockHome::Create(uint64_t bytes, uint32_t planes, TenantSlot tenant) {
   // Made known to Scan before it is a block: Scan's visitors find it without claims.
-  auto block = std::unique_ptr<Block, void (*)(Block*)>(new Block(*this, bytes, planes),
+  auto block = std::unique_ptr<Block, void (*)(Block*)>(new Block(*this, bytes, planes, tenant),
                                                         [](Block* unused) { delete unused; });
   std::byte* const slot = arena_.Allocate(bytes, block.get());
   if (slot == nullptr) return {};
   NoteTaken(bytes);
   block->data_ = slot;
   block->loaded_.store(block->all_planes(), std::memory_order_relaxed);
-  block->used_.store(tick(), std::memory_order_relaxed);
+  block->Touch(tick());
+  shares_.AddRam(tenant, static_cast<int64_t>(bytes));
   block->word_.fetch_add(Block::kResident | Block::kFull | Block::kUser, std::memory_order_release);
   BlockRef claim;
   claim.block_ = block.release();
   return claim;
 }
 
-BlockRef BlockHome::Adopt(uint64_t bytes, uint32_t planes, const BlockAddress& address) {
-  auto* const block = new Block(*this, bytes, planes);
+BlockRef BlockHome::Adopt(uint64_t bytes, uint32_t planes, const BlockAddress& address,
+                          TenantSlot tenant) {
+  auto* const block = new Block(*this, bytes, planes, tenant);
   block->number_.store(address.number, std::memory_order_relaxed);
   block->generation_.store(address.generation, std::memory_order_relaxed);
   block->word_.store(Block::kFrozen | Block::kClean | Block::kUser, std::memory_order_release);
@@ -58,7 +62,9 @@ void BlockHome::Bury(Block& block) {
   const auto bytes = static_cast<int64_t>(block.bytes());
   const bool resident = (word & Block::kResident) != 0;
   const bool clean = (word & Block::kClean) != 0;
-  if (resident && clean) AddClean(-bytes);
+  shares_.AddBlocks(block.tenant(), -1);
+  if (resident) shares_.AddRam(block.tenant(), -bytes);
+  if (resident && clean) AddClean(block.tenant(), -bytes);
   if (resident && !clean && (word & Block::kFrozen) != 0) AddDirty(-bytes);
   if (!resident && clean) AddSpilled(-bytes);
   if (clean && tier_ != nullptr && !keeping_.load(std::memory_order_relaxed))
@@ -73,15 +79,24 @@ void BlockHome::NoteTaken(uint64_t bytes) {
 }
 
 template <typename Wanted>
-std::vector<BlockRef> BlockHome::Sample(Arena::Cursor& cursor, size_t count, Wanted wanted) {
-  std::vector<BlockRef> sample;
+std::vector<BlockRef> BlockHome::Sample(Arena::Cursor& cursor, size_t count, Whose whose, bool seek,
+                                        Wanted wanted) {
+  std::vector<BlockRef> of_payers;
+  std::vector<BlockRef> of_others;
   const uint64_t end = cursor.laps + 2;
-  while (sample.size() < count && cursor.laps < end) {
+  for (int scans = 0; of_payers.size() < count && cursor.laps < end; ++scans) {
+    if (!of_others.empty() && scans >= kSearch) break;
+    if (!seek && of_payers.size() + of_others.size() >= count) break;
     arena_.Scan(cursor, kScan, [&](Block& block) {
-      if (sample.size() >= count || !wanted(block)) return;
-      if (BlockRef claim = BlockRef::Try(&block)) sample.push_back(std::move(claim));
+      if (!wanted(block)) return;
+      const bool pays = shares_.Pays(block.tenant());
+      if (!pays && whose == Whose::kPayers) return;
+      std::vector<BlockRef>& list = pays ? of_payers : of_others;
+      if (list.size() >= count) return;
+      if (BlockRef claim = BlockRef::Try(&block)) list.push_back(std::move(claim));
     });
   }
+  std::vector<BlockRef>& sample = of_payers.empty() ? of_others : of_payers;
   // Read once: others go on using the blocks while they are sorted.
   std::vector<std::pair<uint32_t, size_t>> used;
   for (size_t i = 0; i < sample.size(); ++i) used.emplace_back(sample[i]->used(), i);
@@ -91,7 +106,12 @@ std::vector<BlockRef> BlockHome::Sample(Arena::Cursor& cursor, size_t count, Wan
   return coldest_first;
 }
 
-uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like) {
+BlockHome::Whose BlockHome::PayersFor(TenantSlot tenant) {
+  shares_.Refresh(tick());
+  return shares_.Pays(tenant) ? Whose::kPayers : Whose::kAnyones;
+}
+
+uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like, Whose whose) {
   if (clean_bytes() == 0) return 0;
   const uint64_t before = dropped_bytes_.load(std::memory_order_relaxed);
   uint64_t freed = 0;
@@ -99,9 +119,13 @@ uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like) {
   // Somebody else may have made room while this waited for its turn.
   if (like != 0 && dropped_bytes_.load(std::memory_order_relaxed) - before >= bytes) return bytes;
   while (freed < bytes && clean_bytes() > 0 && !forgetting_.load()) {
-    std::vector<BlockRef> sample = Sample(drop_cursor_, kSample, [like](const Block& block) {
-      return block.evictable() && (like == 0 || block.bytes() == like);
-    });
+    shares_.Refresh(tick());
+    const bool seek = shares_.payable().clean > 0;
+    if (!seek && whose == Whose::kPayers) break;
+    std::vector<BlockRef> sample =
+        Sample(drop_cursor_, kSample, whose, seek, [like](const Block& block) {
+          return block.evictable() && (like == 0 || block.bytes() == like);
+        });
     if (sample.empty()) break;
     for (const BlockRef& block : sample) {
       std::byte* const slot = block->Evict();
@@ -118,8 +142,10 @@ uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like) {
 
 std::vector<BlockRef> BlockHome::ColdDirty(size_t count) {
   if (dirty_bytes() == 0) return {};
+  shares_.Refresh(tick());
   std::vector<BlockRef> sample =
-      Sample(dirty_cursor_, count * kSample, [](const Block& block) { return block.writable(); });
+      Sample(dirty_cursor_, count * kSample, Whose::kAnyones, shares_.payable().dirty > 0,
+             [](const Block& block) { return block.writable(); });
   if (sample.size() > count) sample.resize(count);
   return sample;
 }

@@ -23,6 +23,9 @@ namespace passband {
 
 class BlockHome {
  public:
+  // Whose blocks may leave RAM: those of tenants that pay, or theirs first and then anybody's.
+  enum class Whose : uint8_t { kPayers, kAnyones };
+
   // `tier` may be null: every block stays resident.
   BlockHome(Arena& arena, Tier* tier) : arena_(arena), tier_(tier) {}
   BlockHome(const BlockHome&) = delete;
@@ -30,21 +33,26 @@ class BlockHome {
 
   Arena& arena() const { return arena_; }
   Tier* tier() const { return tier_; }
+  RamShares& shares() { return shares_; }
+  const RamShares& shares() const { return shares_; }
 
   // A resident block with arbitrary content; null when no slot is free.
-  BlockRef Create(uint64_t bytes, uint32_t planes);
+  BlockRef Create(uint64_t bytes, uint32_t planes, TenantSlot tenant = RamShares::kRest);
   // A block that the tier holds.
-  BlockRef Adopt(uint64_t bytes, uint32_t planes, const BlockAddress& address);
+  BlockRef Adopt(uint64_t bytes, uint32_t planes, const BlockAddress& address,
+                 TenantSlot tenant = RamShares::kRest);
 
   // A slot for a block that is to be restored; null when none is free.
   std::byte* TakeSlot(Block& block);
   void FreeSlot(std::byte* slot);
 
+  // At whose expense the tenant may have a slot.
+  Whose PayersFor(TenantSlot tenant);
   // Drops clean blocks that nobody pins, cold ones first, until `bytes` came free (those of
   // `like` bytes first, if not 0), or there are none. Returns the bytes that came free.
-  uint64_t DropClean(uint64_t bytes, uint64_t like);
-  // Some of the coldest blocks that have to be written, from where the last call ended; none
-  // once a whole round found none. For one thread at a time.
+  uint64_t DropClean(uint64_t bytes, uint64_t like, Whose whose);
+  // Some of the coldest blocks that have to be written, of tenants that pay if they have any,
+  // from where the last call ended; none once a whole round found none. For one thread at a time.
   std::vector<BlockRef> ColdDirty(size_t count);
 
   // Blocks of `generation` and before are not in the tier any more. Between BeginForgetting
@@ -75,19 +83,24 @@ class BlockHome {
     return static_cast<uint64_t>(std::max<int64_t>(0, count.load(std::memory_order_relaxed)));
   }
   void AddCached(int64_t bytes) { cached_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
-  void AddClean(int64_t bytes) { clean_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+  void AddClean(TenantSlot tenant, int64_t bytes) {
+    clean_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    shares_.AddClean(tenant, bytes);
+  }
   void AddDirty(int64_t bytes) { dirty_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   void AddSpilled(int64_t bytes) { spilled_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   // Gives back what a block that is being destroyed holds.
   void Bury(Block& block);
   void NoteTaken(uint64_t bytes);
   // Some of the next blocks that `wanted` takes, the coldest first; none after a whole round
-  // without one.
+  // without one. `seek`: worth some search for blocks of tenants that pay.
   template <typename Wanted>
-  std::vector<BlockRef> Sample(Arena::Cursor& cursor, size_t count, Wanted wanted);
+  std::vector<BlockRef> Sample(Arena::Cursor& cursor, size_t count, Whose whose, bool seek,
+                               Wanted wanted);
 
   Arena& arena_;
   Tier* const tier_;
+  RamShares shares_;
   std::atomic<uint32_t> tick_{1};
   std::atomic<uint64_t> taken_bytes_{0};
   std::atomic<int64_t> cached_bytes_{0};

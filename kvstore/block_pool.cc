@@ -1,6 +1,6 @@
 #include "kvstore/block_pool.h"
 
-#include <chrono>
+#include <algorithm>
 
 #include "base/units.h"
 
@@ -16,35 +16,51 @@ constexpr std::chrono::milliseconds kRetryAfterWriting{10};
 
 // `take` tries, and says whether it got something.
 template <typename Take>
-bool BlockPool::TakeWith(uint64_t bytes, Take take) {
-  const bool taken = take() || TakeSlowly(bytes, take);
+bool BlockPool::TakeWith(uint64_t bytes, TenantSlot tenant, Take take) {
+  const bool taken = take() || TakeSlowly(bytes, tenant, take);
   if (evictor_) evictor_(!taken);
   return taken;
 }
 
 template <typename Take>
-bool BlockPool::TakeSlowly(uint64_t bytes, Take take) {
+bool BlockPool::TakeSlowly(uint64_t bytes, TenantSlot tenant, Take take) {
   const Time start = std::chrono::steady_clock::now();
   bool taken = false;
   bool more = true;
-  while (more && !taken) {
+  while (more && !taken && std::chrono::steady_clock::now() - start < kLongestStall) {
+    const BlockHome::Whose whose = home_.PayersFor(tenant);
     const bool drops = home_.tier() == nullptr || !spilling_.load(std::memory_order_relaxed);
-    more =
-        home_.DropClean(bytes, bytes) > 0 || home_.DropClean(bytes, 0) > 0 || (drops && EvictOne());
+    more = home_.DropClean(bytes, bytes, whose) > 0 || home_.DropClean(bytes, 0, whose) > 0 ||
+           (drops && EvictOne());
     taken = take();  // another thread may have made room, too
   }
-  stalls_.fetch_add(1, std::memory_order_relaxed);
-  const Duration::rep stall = (std::chrono::steady_clock::now() - start).count();
-  Duration::rep longest = longest_stall_.load();
-  while (stall > longest && !longest_stall_.compare_exchange_weak(longest, stall)) {
-  }
+  NoteStall(std::chrono::steady_clock::now() - start);
   return taken;
 }
 
-StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes) {
+void BlockPool::NoteStall(Duration stall) {
+  constexpr auto& kBounds = AllocationStalls::kBounds;
+  const auto bound = std::lower_bound(kBounds.begin(), kBounds.end(), Seconds(stall));
+  stalls_[static_cast<size_t>(bound - kBounds.begin())].fetch_add(1, std::memory_order_relaxed);
+  stall_sum_.fetch_add(stall.count(), std::memory_order_relaxed);
+  Duration::rep longest = longest_stall_.load();
+  while (stall.count() > longest && !longest_stall_.compare_exchange_weak(longest, stall.count())) {
+  }
+}
+
+AllocationStalls BlockPool::stalls() const {
+  AllocationStalls out{.sum_seconds = Seconds(Duration(stall_sum_.load())),
+                       .longest_seconds = Seconds(Duration(longest_stall_.load()))};
+  for (size_t i = 0; i < stalls_.size(); ++i) {
+    out.counts[i] = stalls_[i].load(std::memory_order_relaxed);
+  }
+  return out;
+}
+
+StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes, TenantSlot tenant) {
   BlockRef block;
-  const bool taken = TakeWith(bytes, [&] {
-    block = home_.Create(bytes, planes);
+  const bool taken = TakeWith(bytes, tenant, [&] {
+    block = home_.Create(bytes, planes, tenant);
     return static_cast<bool>(block);
   });
   if (!taken) return Exhausted(bytes);
@@ -53,7 +69,7 @@ StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes) {
 
 StatusOr<std::byte*> BlockPool::TakeSlot(Block& block) {
   std::byte* slot = nullptr;
-  const bool taken = TakeWith(block.bytes(), [&] {
+  const bool taken = TakeWith(block.bytes(), block.tenant(), [&] {
     slot = home_.TakeSlot(block);
     return slot != nullptr;
   });

@@ -106,15 +106,16 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
       return Error(StatusCode::kDataLoss, "column {} is damaged or gone", number);
     }
   }
+  const std::shared_ptr<TenantAccount> account = parts_.tenants.Find(record.tenant);
   std::vector<Column> columns;
   std::vector<PrefixDigest> chain;
   for (const uint64_t number : record.columns) {
     const ColumnRecord& column = columns_.at(number);
-    columns.push_back(ColumnOf(shape, column.blocks));
+    columns.push_back(ColumnOf(shape, column.blocks, account->ram_slot()));
     if (column.named && chain.size() + 1 == columns.size()) chain.push_back(column.digest);
   }
   const uint64_t whole = columns.size();
-  if (tail) columns.push_back(ColumnOf(shape, record.tail));
+  if (tail) columns.push_back(ColumnOf(shape, record.tail, account->ram_slot()));
   Sequence::Identity identity{.id = SequenceId(record.id),
                               .tenant = record.tenant,
                               .model = record.model,
@@ -122,7 +123,7 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
                               .owner = OwnerId(),
                               .max_tokens = record.max_tokens,
                               .root = PrefixRoot(record.model, record.tenant),
-                              .account = parts_.tenants.Find(record.tenant)};
+                              .account = account};
   PASSBAND_ASSIGN_OR_RETURN(
       Sequence::Contents contents,
       Sequence::FromColumns(identity, columns, record.committed, OverQuota::kAllowed));
@@ -142,11 +143,12 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
   return OkStatus();
 }
 
-Column CatalogLoader::ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses) {
+Column CatalogLoader::ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses,
+                               TenantSlot tenant) {
   Column column;
   for (const BlockAddress& address : addresses) {
     BlockRef& block = blocks_[address];
-    if (!block) block = parts_.home.Adopt(shape.block_bytes(), shape.planes(), address);
+    if (!block) block = parts_.home.Adopt(shape.block_bytes(), shape.planes(), address, tenant);
     column.push_back(block);
   }
   return column;

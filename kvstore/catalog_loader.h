@@ -60,7 +60,8 @@ class CatalogLoader {
   Status Restore(const SequenceRecord& record);
   // The same block for the same address: a block may be in several columns, and a last block
   // of one sequence be a whole one of another.
-  Column ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses);
+  Column ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses,
+                  TenantSlot tenant);
   void Index(const Sequence::Contents& contents, const std::vector<Column>& columns);
   void Damaged(const Status& why);
 

@@ -1,5 +1,6 @@
 #include "kvstore/evictor.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/thread.h"
@@ -8,6 +9,8 @@ namespace passband {
 namespace {
 
 constexpr size_t kBatch = 8;
+// Dropped at a time: whoever allocates waits for no more.
+constexpr uint64_t kDrop = 4 << 20;
 constexpr std::chrono::milliseconds kIdle{200};
 // Nothing could be done: everything is pinned, still being written, or the tier is not willing.
 constexpr std::chrono::milliseconds kStuck{10};
@@ -57,7 +60,8 @@ void Evictor::Run(const std::stop_token& stop) {
 bool Evictor::Step() {
   const uint64_t used = home_.arena().used_bytes();
   const bool above_high = used > high_bytes_;
-  if (above_high && home_.DropClean(used - high_bytes_, 0) > 0) return true;
+  const uint64_t excess = above_high ? std::min(used - high_bytes_, kDrop) : 0;
+  if (above_high && home_.DropClean(excess, 0, BlockHome::Whose::kPayers) > 0) return true;
   const bool starved = starved_.exchange(false, std::memory_order_relaxed);
   const bool above_low = used - std::min(used, home_.clean_bytes()) > low_bytes_;
   if (!starved && !above_low && !above_high) return false;
@@ -72,6 +76,7 @@ bool Evictor::Step() {
       dirty_evictions_.fetch_add(1, std::memory_order_relaxed);
     }
   }
+  if (!written && above_high) return home_.DropClean(excess, 0, BlockHome::Whose::kAnyones) > 0;
   return written;
 }
 

@@ -2,7 +2,8 @@
 //
 // Above `low` it writes blocks to the tier, the coldest first, so that what has no copy below
 // stays under the mark; above `high` blocks with a copy leave the arena. When somebody asked
-// for a block and got none, it writes as well, whatever the marks say.
+// for a block and got none, it writes as well, whatever the marks say. Blocks of tenants that
+// have more than their share (ram_shares.h) are written, and leave, before any others.
 //
 // Threads    one of its own. Kick may be called under any lock.
 // Ownership  home and spiller must outlive it.

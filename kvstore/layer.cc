@@ -53,7 +53,7 @@ StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool
   if (first % kBlockTokens == 0) {
     // Nobody else is to lose memory for what the tenant may not have.
     PASSBAND_RETURN_IF_ERROR(account_->CheckRoom(shape_.block_bytes()));
-    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
+    PASSBAND_ASSIGN_OR_RETURN(BlockRef block, AllocateBlock(pool));
     PASSBAND_RETURN_IF_ERROR(account_->Hold({&block, 1}));
     blocks_.push_back(std::move(block));
   } else if (!MayWriteInPlace(first)) {
@@ -64,6 +64,10 @@ StatusOr<Layer::Ticket> Layer::Reserve(uint64_t first, uint32_t count, BlockPool
   writable_from_ = reserved_;
   pending_.push_back({.number = next_number_, .first = first, .count = count, .committed = false});
   return Ticket{.number = next_number_++, .first = first, .count = count, .block = blocks_.back()};
+}
+
+StatusOr<BlockRef> Layer::AllocateBlock(BlockPool& pool) const {
+  return pool.Allocate(shape_.block_bytes(), shape_.planes(), account_->ram_slot());
 }
 
 StatusOr<bool> Layer::CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId sequence,
@@ -78,7 +82,7 @@ StatusOr<bool> Layer::CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId se
     return false;
   }
   const Pin pin(last.get());
-  PASSBAND_ASSIGN_OR_RETURN(BlockRef block, pool.Allocate(shape_.block_bytes(), shape_.planes()));
+  PASSBAND_ASSIGN_OR_RETURN(BlockRef block, AllocateBlock(pool));
   PASSBAND_RETURN_IF_ERROR(account_->Replace(*last.get(), *block.get()));
   CopyHeldRows(end, *block.get());
   blocks_.back() = std::move(block);

@@ -110,6 +110,7 @@ class Layer {
 
   std::deque<Pending>::iterator Find(const Ticket& ticket);  // end() when void
   bool MayWriteInPlace(uint64_t first) const;
+  StatusOr<BlockRef> AllocateBlock(BlockPool& pool) const;
   // False: the last block's rows are missing.
   StatusOr<bool> CopyLastBlock(uint64_t end, BlockPool& pool, SequenceId sequence,
                                MissingBlocks& missing);

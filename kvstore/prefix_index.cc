@@ -10,6 +10,8 @@ namespace {
 constexpr size_t kMatchPiece = 32;
 // DropLost ends after so many columns that are not lost.
 constexpr int kLostSearch = 64;
+// How many columns of tenants that pay are looked at before any others.
+constexpr size_t kPayerSearch = 256;
 
 }  // namespace
 
@@ -86,7 +88,7 @@ bool PrefixIndex::Insert(const NamedColumn& column) {
   if (!column.first) {
     parent = Find(column.parent);
     if (parent == nullptr) return false;
-    if (parent->first_child == nullptr) leaves_.erase({parent->used, parent});
+    if (parent->first_child == nullptr) RemoveLeaf(*parent);
   }
   auto entry = std::make_unique<Entry>();
   entry->digest = column.digest;
@@ -102,7 +104,8 @@ bool PrefixIndex::Insert(const NamedColumn& column) {
     block->AddIndexClaim();
     entry->blocks.push_back(block.get());
   }
-  leaves_.emplace(entry->used, entry.get());
+  if (!column.blocks.empty()) entry->tenant = column.blocks.front()->tenant();
+  AddLeaf(*entry);
   entries_.emplace(column.digest, std::move(entry));
   return true;
 }
@@ -110,15 +113,31 @@ bool PrefixIndex::Insert(const NamedColumn& column) {
 uint64_t PrefixIndex::EvictOne() {
   MutexLock lock(mutex_);
   if (home_.cached_bytes() == 0) return 0;
-  for (size_t i = leaves_.size(); i > 0; --i) {
-    Entry& oldest = *leaves_.begin()->second;
+  if (const uint64_t blocks = EvictOfPayers(); blocks > 0) return blocks;
+  size_t looks = leaves_.size();
+  if (const uint64_t blocks = EvictAmong(leaves_, looks); blocks > 0) return blocks;
+  return EvictInUse();
+}
+
+uint64_t PrefixIndex::EvictOfPayers() {
+  size_t looks = kPayerSearch;
+  for (const auto& [tenant, leaves] : leaves_of_) {
+    if (!home_.shares().Pays(tenant)) continue;
+    if (const uint64_t blocks = EvictAmong(leaves, looks); blocks > 0) return blocks;
+  }
+  return 0;
+}
+
+uint64_t PrefixIndex::EvictAmong(const Leaves& leaves, size_t& looks) {
+  for (size_t i = leaves.size(); i > 0 && looks > 0; --i, --looks) {
+    Entry& oldest = *leaves.begin()->second;
     if (oldest.cached()) return Remove(oldest);
     // Somebody claims it, so it is in use now: it moves out of the way of the
     // next search.
     ++uses_;
     Touch(oldest);
   }
-  return EvictInUse();
+  return 0;
 }
 
 // No leaf is free of claims, and yet some block is: of a column before them (its
@@ -170,16 +189,28 @@ PrefixIndex::Entry* PrefixIndex::Find(const PrefixDigest& digest) const {
   return found == entries_.end() ? nullptr : found->second.get();
 }
 
+void PrefixIndex::AddLeaf(Entry& entry) {
+  leaves_.emplace(entry.used, &entry);
+  leaves_of_[entry.tenant].emplace(entry.used, &entry);
+}
+
+void PrefixIndex::RemoveLeaf(Entry& entry) {
+  leaves_.erase({entry.used, &entry});
+  // The list stays, though it may be empty: the entry may be back at once.
+  leaves_of_.at(entry.tenant).erase({entry.used, &entry});
+}
+
 void PrefixIndex::Touch(Entry& entry) {
   if (entry.first_child == nullptr) {
-    leaves_.erase({entry.used, &entry});
-    leaves_.emplace(uses_, &entry);
+    RemoveLeaf(entry);
+    entry.used = uses_;
+    AddLeaf(entry);
   }
   entry.used = uses_;
 }
 
 uint64_t PrefixIndex::Remove(Entry& leaf) {
-  leaves_.erase({leaf.used, &leaf});
+  RemoveLeaf(leaf);
   if (leaf.next_sibling != nullptr) leaf.next_sibling->previous_sibling = leaf.previous_sibling;
   if (leaf.previous_sibling != nullptr) {
     leaf.previous_sibling->next_sibling = leaf.next_sibling;
@@ -187,8 +218,10 @@ uint64_t PrefixIndex::Remove(Entry& leaf) {
     leaf.parent->first_child = leaf.next_sibling;
   }
   if (leaf.parent != nullptr && leaf.parent->first_child == nullptr) {
-    leaves_.emplace(leaf.parent->used, leaf.parent);
+    AddLeaf(*leaf.parent);
   }
+  const auto of_tenant = leaves_of_.find(leaf.tenant);
+  if (of_tenant->second.empty()) leaves_of_.erase(of_tenant);
   uint64_t gone = 0;
   for (Block* block : leaf.blocks) {
     if (block->cached()) ++gone;

@@ -3,8 +3,9 @@
 //
 // An entry is one column: the blocks of 64 tokens in every layer, named by its
 // prefix digest, child of the column before it. The least recently used columns
-// go first, and a column never before those that continue it, since without it
-// they could not be reached.
+// go first, those of tenants that have more than their share of RAM before all
+// others, and a column never before those that continue it, since without it they
+// could not be reached.
 //
 // Columns stay known when their blocks leave the arena for the tier; one that has a lost
 // block is forgotten when it is come across.
@@ -56,8 +57,8 @@ class PrefixIndex {
   // False: the column before it is not here, so that nobody would find it.
   bool Insert(const NamedColumn& column);
 
-  // Drops the least recently used column that nobody else claims, with whatever
-  // continues it; failing that, one of which somebody claims a part. Columns that take no
+  // Drops the least recently used column that nobody else claims, of a tenant that pays if some
+  // search finds one, with whatever continues it; failing that, one of which somebody claims a part. Columns that take no
   // memory stay. Returns how many blocks went; 0 only when no block is merely cached.
   uint64_t EvictOne();
   // Forgets lost columns, as far as they are among the least recently used.
@@ -72,6 +73,7 @@ class PrefixIndex {
     Entry* first_child = nullptr;
     Entry* previous_sibling = nullptr;
     Entry* next_sibling = nullptr;
+    TenantSlot tenant = RamShares::kRest;
     uint64_t used = 0;  // by the index's own count of uses
     std::vector<Block*> blocks;
 
@@ -79,6 +81,7 @@ class PrefixIndex {
     bool partly_cached() const;
     bool lost() const;
   };
+  using Leaves = std::set<std::pair<uint64_t, Entry*>>;
   // Digests are uniform already.
   struct FirstBytes {
     size_t operator()(const PrefixDigest& digest) const;
@@ -86,18 +89,24 @@ class PrefixIndex {
 
   Entry* Find(const PrefixDigest& digest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Touch(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AddLeaf(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveLeaf(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Forgets a column that nothing continues. Returns how many blocks went.
   uint64_t Remove(Entry& leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // With whatever continues it.
   uint64_t RemoveAll(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first of these leaves that is cached; `looks` is how many may be looked at.
+  uint64_t EvictAmong(const Leaves& leaves, size_t& looks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t EvictOfPayers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t EvictInUse() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const BlockHome& home_;
   mutable Mutex mutex_;
   absl::flat_hash_map<PrefixDigest, std::unique_ptr<Entry>, FirstBytes> entries_
       ABSL_GUARDED_BY(mutex_);
-  // Columns that nothing continues, the least recently used first.
-  std::set<std::pair<uint64_t, Entry*>> leaves_ ABSL_GUARDED_BY(mutex_);
+  // Columns that nothing continues, the least recently used first; and those of each tenant.
+  Leaves leaves_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<TenantSlot, Leaves> leaves_of_ ABSL_GUARDED_BY(mutex_);
   uint64_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -208,7 +208,7 @@ StatusOr<BlockAddress> Sealer::WriteTail(Sequence& sequence, uint32_t layer, con
     std::memcpy(copy.data() + at, block->data() + at, rows * shape.row_bytes);
   }
   PASSBAND_ASSIGN_OR_RETURN(const BlockAddress address, spiller_.Put(copy, block->planes()));
-  BlockRef stored = home_.Adopt(block->bytes(), block->planes(), address);
+  BlockRef stored = home_.Adopt(block->bytes(), block->planes(), address, block->tenant());
   if (!sequence.ReplaceTail(layer, block, stored)) {
     tails_[sequence.id().value()].push_back(std::move(stored));
   }

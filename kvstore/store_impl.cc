@@ -14,7 +14,7 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
       index(home),
       pool(home, index),
       models(arena->max_block_bytes()),
-      tenants(options.tenant_quota, options.tenant_quotas),
+      tenants(options.tenant_quota, options.tenant_quotas, &home.shares()),
       table(options.max_sequences,
             FirstSequenceId(std::chrono::system_clock::now(), std::random_device()())) {}
 
@@ -68,8 +68,7 @@ StoreStats Store::Impl::MemoryStats() const {
                    .prefix_hits = prefix_hits.load(std::memory_order_relaxed),
                    .evicted_blocks = pool.evicted_blocks(),
                    .allocation_failures = pool.failures(),
-                   .allocation_stalls = pool.stalls(),
-                   .longest_stall_seconds = Seconds(pool.longest_stall())};
+                   .allocation_stalls = pool.stalls()};
   stats.ram_hits = ram_hits.load(std::memory_order_relaxed);
   if (options.tier == nullptr) return stats;
   const TierStats tier = options.tier->Stats();

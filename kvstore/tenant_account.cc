@@ -4,6 +4,20 @@
 
 namespace passband {
 
+TenantAccount::TenantAccount(std::string tenant, const TenantQuota& quota, RamShares* shares)
+    : tenant_(std::move(tenant)),
+      quota_(quota),
+      shares_(shares),
+      ram_slot_(shares == nullptr ? RamShares::kRest : shares->Take(quota.bytes)) {}
+
+TenantAccount::~TenantAccount() {
+  if (shares_ != nullptr) shares_->Give(ram_slot_);
+}
+
+bool TenantAccount::has_blocks() const {
+  return ram_slot_ != RamShares::kRest && shares_->has_blocks(ram_slot_);
+}
+
 Status TenantAccount::Hold(std::span<const BlockRef> blocks, OverQuota over) {
   const MutexLock lock(mutex_);
   uint64_t more = 0;
@@ -86,6 +100,7 @@ TenantUse TenantAccount::use() const {
   const MutexLock lock(mutex_);
   return {.tenant = tenant_,
           .bytes = bytes_,
+          .ram_bytes = ram_slot_ == RamShares::kRest ? 0 : shares_->ram_bytes(ram_slot_),
           .sequences = sequences_,
           .quota = quota_,
           .rejections = rejections_};

@@ -20,6 +20,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "kvstore/block.h"
+#include "kvstore/ram_shares.h"
 
 namespace passband {
 
@@ -35,6 +36,7 @@ enum class OverQuota : uint8_t { kRefused, kAllowed };
 struct TenantUse {
   std::string tenant;
   uint64_t bytes = 0;
+  uint64_t ram_bytes = 0;  // of its blocks in RAM, those that only the prefix index knows included
   uint64_t sequences = 0;
   TenantQuota quota;
   uint64_t rejections = 0;
@@ -42,8 +44,9 @@ struct TenantUse {
 
 class TenantAccount {
  public:
-  TenantAccount(std::string tenant, const TenantQuota& quota)
-      : tenant_(std::move(tenant)), quota_(quota) {}
+  // `shares` may be null: then its RAM is not counted. It must outlive this.
+  TenantAccount(std::string tenant, const TenantQuota& quota, RamShares* shares = nullptr);
+  ~TenantAccount();
   TenantAccount(const TenantAccount&) = delete;
   TenantAccount& operator=(const TenantAccount&) = delete;
 
@@ -59,6 +62,11 @@ class TenantAccount {
   Status TakeSequence(OverQuota over = OverQuota::kRefused);
   void DropSequence();
 
+  // Which of the RAM's tenants it is.
+  TenantSlot ram_slot() const { return ram_slot_; }
+  // Some block of it is known, to the prefix index alone perhaps.
+  bool has_blocks() const;
+
   TenantUse use() const;
 
  private:
@@ -68,6 +76,8 @@ class TenantAccount {
 
   const std::string tenant_;
   const TenantQuota quota_;
+  RamShares* const shares_;
+  const TenantSlot ram_slot_;
   mutable Mutex mutex_;
   uint64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t sequences_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -10,7 +10,7 @@ std::shared_ptr<TenantAccount> TenantTable::Find(const std::string& tenant) {
   if (accounts_.size() >= forget_at_) ForgetUnused();
   const auto own = quotas_.find(tenant);
   auto account =
-      std::make_shared<TenantAccount>(tenant, own == quotas_.end() ? usual_ : own->second);
+      std::make_shared<TenantAccount>(tenant, own == quotas_.end() ? usual_ : own->second, shares_);
   accounts_.emplace(tenant, account);
   return account;
 }
@@ -18,7 +18,8 @@ std::shared_ptr<TenantAccount> TenantTable::Find(const std::string& tenant) {
 void TenantTable::ForgetUnused() {
   // Whoever shares an account was given it under this mutex.
   for (auto it = accounts_.begin(); it != accounts_.end();) {
-    it = it->second.use_count() == 1 ? accounts_.erase(it) : std::next(it);
+    const bool unused = it->second.use_count() == 1 && !it->second->has_blocks();
+    it = unused ? accounts_.erase(it) : std::next(it);
   }
   forget_at_ = std::max(kFewest, 2 * accounts_.size());
 }
@@ -29,7 +30,8 @@ std::vector<TenantUse> TenantTable::Uses(size_t limit) const {
   for (const auto& [tenant, account] : accounts_) {
     if (out.size() >= limit) break;
     TenantUse use = account->use();
-    if (use.sequences > 0 || use.bytes > 0 || use.rejections > 0) out.push_back(std::move(use));
+    const bool known = use.sequences > 0 || use.bytes > 0 || use.ram_bytes > 0;
+    if (known || use.rejections > 0) out.push_back(std::move(use));
   }
   return out;
 }

@@ -1,7 +1,7 @@
 // TenantTable: the account of each tenant that has sequences, and what each may hold.
 //
-// An account that nobody uses any more is forgotten, some time later: names of tenants come from
-// outside, and there is no end of them.
+// An account that nobody uses any more, and of which no block is left, is forgotten, some time
+// later: names of tenants come from outside, and there is no end of them.
 //
 // Threads    safe; one mutex, outside that of an account.
 // Ownership  shares the accounts with the sequences.
@@ -23,8 +23,9 @@ class TenantTable {
   using Quotas = absl::btree_map<std::string, TenantQuota>;
 
   // `quotas`: of those who do not have the usual one.
-  TenantTable(const TenantQuota& usual, Quotas quotas)
-      : usual_(usual), quotas_(std::move(quotas)) {}
+  // `shares` must outlive this.
+  TenantTable(const TenantQuota& usual, Quotas quotas, RamShares* shares = nullptr)
+      : usual_(usual), quotas_(std::move(quotas)), shares_(shares) {}
 
   std::shared_ptr<TenantAccount> Find(const std::string& tenant);
   // In the order of their names: who holds something or was refused, `limit` at most.
@@ -37,6 +38,7 @@ class TenantTable {
 
   const TenantQuota usual_;
   const Quotas quotas_;
+  RamShares* const shares_;
   mutable Mutex mutex_;
   absl::btree_map<std::string, std::shared_ptr<TenantAccount>> accounts_ ABSL_GUARDED_BY(mutex_);
   size_t forget_at_ ABSL_GUARDED_BY(mutex_) = kFewest;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -80,6 +81,18 @@ struct RowGroup {
   std::span<const uint32_t> tokens;
 };
 
+// Times of allocations that found no free slot at once, whether they got one or not.
+struct AllocationStalls {
+  // Upper bounds in seconds; one more count holds what is longer.
+  static constexpr std::array<double, 11> kBounds = {1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3,
+                                                     1e-2, 2e-2, 5e-2, 0.1,  0.5};
+  std::array<uint64_t, kBounds.size() + 1> counts{};
+  double sum_seconds = 0;
+  double longest_seconds = 0;
+
+  uint64_t count() const { return std::accumulate(counts.begin(), counts.end(), uint64_t{0}); }
+};
+
 struct StoreStats {
   uint64_t capacity_bytes = 0;  // arena
   uint64_t used_bytes = 0;      // in blocks, cached ones included
@@ -92,8 +105,7 @@ struct StoreStats {
   uint64_t prefix_hits = 0;     // tokens found
   uint64_t evicted_blocks = 0;  // of cached columns that were forgotten
   uint64_t allocation_failures = 0;
-  uint64_t allocation_stalls = 0;  // found no free slot at once
-  double longest_stall_seconds = 0;
+  AllocationStalls allocation_stalls;
 
   // All zero without a tier.
   uint64_t tier_capacity_bytes = 0;

@@ -56,6 +56,20 @@ MetricFamilies& MetricFamilies::Value(Labels labels,
   return *this;
 }
 
+MetricFamilies& MetricFamilies::Value(std::span<const double> bounds,
+                                      std::span<const uint64_t> counts, double sum) {
+  prometheus::ClientMetric::Histogram& out = Add({}).histogram;
+  uint64_t cumulative = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    cumulative += counts[i];
+    const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+    out.bucket.push_back({.cumulative_count = cumulative, .upper_bound = bound});
+  }
+  out.sample_count = cumulative;
+  out.sample_sum = sum;
+  return *this;
+}
+
 std::vector<prometheus::MetricFamily> MetricFamilies::Take() {
   std::erase_if(families_, [](const auto& family) { return family.metric.empty(); });
   return std::exchange(families_, {});

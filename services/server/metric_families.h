@@ -8,6 +8,7 @@
 #include <prometheus/metric_family.h>
 
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +30,9 @@ class MetricFamilies {
   MetricFamilies& Value(Labels labels, double value);
   // The sum of several histograms.
   MetricFamilies& Value(Labels labels, const std::vector<const SecondsHistogram*>& parts);
+  // One more count than upper bounds; not cumulative.
+  MetricFamilies& Value(std::span<const double> bounds, std::span<const uint64_t> counts,
+                        double sum);
 
   std::vector<prometheus::MetricFamily> Take();
 

@@ -80,6 +80,12 @@ void Probe::AddStore(MetricFamilies& out) const {
       .Value(Number(stats.evicted_blocks));
   out.Counter("passband_allocation_failures_total", "Blocks asked for while none was free")
       .Value(Number(stats.allocation_failures));
+  const AllocationStalls& stalls = stats.allocation_stalls;
+  out.Histogram("passband_allocation_stall_seconds",
+                "Time of allocations that found no free block at once")
+      .Value(AllocationStalls::kBounds, stalls.counts, stalls.sum_seconds);
+  out.Gauge("passband_allocation_longest_stall_seconds", "The longest of them since the start")
+      .Value(stalls.longest_seconds);
 }
 
 void Probe::AddTenants(MetricFamilies& out) const {
@@ -94,6 +100,9 @@ void Probe::AddTenants(MetricFamilies& out) const {
   out.Gauge("passband_tenant_bytes",
             "Keys and values that a tenant's sequences hold, shared ones once");
   each([](const TenantUse& use) -> Optional { return use.bytes; });
+  out.Gauge("passband_tenant_ram_bytes",
+            "RAM in blocks of a tenant, those that only the prefix index refers to included");
+  each([](const TenantUse& use) -> Optional { return use.ram_bytes; });
   out.Gauge("passband_tenant_sequences", "Sequences of a tenant");
   each([](const TenantUse& use) -> Optional { return use.sequences; });
   out.Gauge("passband_tenant_quota_bytes", "What a tenant may hold; absent: no limit");

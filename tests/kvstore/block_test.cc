@@ -171,9 +171,9 @@ TEST_F(BlockTest, TheColdestOfASampleLeavesFirst) {
     Write(*blocks.back().get());
     blocks.back()->Touch(home_->tick() - (i == 2 ? 1 : 0));
   }
-  EXPECT_EQ(home_->DropClean(kBytes, kBytes), kBytes);
+  EXPECT_EQ(home_->DropClean(kBytes, kBytes, BlockHome::Whose::kAnyones), kBytes);
   for (size_t i = 0; i < blocks.size(); ++i) EXPECT_EQ(blocks[i]->resident(), i != 2) << i;
-  EXPECT_EQ(home_->DropClean(10 * kBytes, 0), 3 * kBytes);
+  EXPECT_EQ(home_->DropClean(10 * kBytes, 0, BlockHome::Whose::kAnyones), 3 * kBytes);
 }
 
 }  // namespace
