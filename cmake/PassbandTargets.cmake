@@ -2,11 +2,12 @@ include(GoogleTest)
 
 # Warnings and sanitizers for our own code; generated code does not link it.
 add_library(passband_flags INTERFACE)
-target_compile_options(passband_flags INTERFACE
+set(warnings
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Werror
   -Wno-missing-field-initializers  # Designated initialisers leave defaults on purpose.
   # GCC 12 reports std::string::insert falsely.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+target_compile_options(passband_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${warnings}>")
 if(PASSBAND_SANITIZE)
   add_compile_options(-fsanitize=${PASSBAND_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all)

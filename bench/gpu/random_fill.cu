@@ -1,6 +1,6 @@
-#include "bench/gpu/random_fill.h"
-
 #include <cuda_runtime.h>
+
+#include "bench/gpu/random_fill.h"
 
 namespace passband::bench {
 namespace {

@@ -29,14 +29,14 @@
 namespace passband::bench {
 namespace {
 
-using namespace kernels;        // NOLINT
+using namespace kernels;        // NOLINT: the benchmark is about nothing else
 using namespace kernels::cuda;  // NOLINT
 
 constexpr int kKvHeads = 8;
 constexpr int kGroup = 4;
 constexpr uint16_t kHeadDim = 128;
-constexpr size_t kRotated = size_t{256} << 20;   // bytes of slices that the sets come to
-constexpr size_t kMostRows = size_t{36} << 30;   // bytes of rows, at most
+constexpr size_t kRotated = size_t{256} << 20;  // bytes of slices that the sets come to
+constexpr size_t kMostRows = size_t{36} << 30;  // bytes of rows, at most
 constexpr int kLaunches = 15;
 
 double Microseconds(const Stream& stream, const std::function<void()>& work) {
@@ -99,8 +99,8 @@ class Bench {
     }
     tile_pointers_ = std::make_unique<Array<std::byte*>>(stream, tile_pointers);
     pages_ = std::make_unique<Array<const std::byte*>>(stream, pages);
-    counts_of_tokens_ =
-        std::make_unique<Array<uint32_t>>(stream, std::vector<uint32_t>(static_cast<size_t>(batch), tokens));
+    counts_of_tokens_ = std::make_unique<Array<uint32_t>>(
+        stream, std::vector<uint32_t>(static_cast<size_t>(batch), tokens));
     std::mt19937 engine(7);
     std::normal_distribution<float> normal(0.0F, 3.0F);
     std::vector<float> queries(problems_ * kGroup * kHeadDim);

@@ -31,6 +31,11 @@ __device__ inline void ClusterArrive() {
   __syncwarp();
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
+// To be waited for before the first access to another block; orders nothing.
+__device__ inline void ClusterBegin() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ inline void ClusterWait() {
   __syncwarp();
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -45,6 +50,7 @@ __device__ inline T* InBlock(T* local, uint32_t rank) {
 #else
 __device__ inline uint32_t ClusterRank() { return 0; }
 __device__ inline uint32_t ClusterBlocks() { return 1; }
+__device__ inline void ClusterBegin() {}
 __device__ inline void ClusterArrive() { __syncthreads(); }
 __device__ inline void ClusterWait() {}
 template <class T>

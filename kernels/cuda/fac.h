@@ -33,10 +33,10 @@ struct FacArgs {
   int group = 1;
   float scale = 1.0F;
   uint32_t max_rows = 0;
-  const uint32_t* counts = nullptr;           // device
-  const std::byte* const* rows = nullptr;     // device; or null, and:
-  const uint32_t* indices = nullptr;          // device
-  const std::byte* const* pages = nullptr;    // device
+  const uint32_t* counts = nullptr;         // device
+  const std::byte* const* rows = nullptr;   // device; or null, and:
+  const uint32_t* indices = nullptr;        // device
+  const std::byte* const* pages = nullptr;  // device
   uint32_t pages_per_problem = 1;
   uint32_t page_shift = 31;
   const void* queries = nullptr;  // device

@@ -70,15 +70,14 @@ __device__ WordBits IntWord(const Codes& codes, const SliceShape& shape, uint32_
                             uint32_t first, uint32_t begin, uint32_t end) {
   const uint32_t lane = word / 4 % 32;
   const uint32_t lane_word = word / 128 * 4 + word % 4;
-  const uint32_t per_word = GroupsPerWord(shape.encoding);
+  const uint32_t per_word = TokensPerWord(shape.encoding);
   const uint32_t bits = BitsPerComponent(shape.encoding);
   const uint32_t steps = shape.steps();
+  const uint32_t component = lane_word % steps * kStepComponents + lane % 4 * 4;
   WordBits result;
   for (uint32_t i = 0; i < per_word; ++i) {
-    const uint32_t group = lane_word * per_word + i;
-    const uint32_t token = first + TokenOf(group / steps, lane / 4);
+    const uint32_t token = first + TokenOf(lane_word / steps * per_word + i, lane / 4);
     if (token < begin || token >= end) continue;
-    const uint32_t component = group % steps * kStepComponents + lane % 4 * 4;
     for (uint32_t c = 0; c < 4; ++c) {
       const uint32_t shift = c * 8 + i * bits;
       result.mask |= ((1U << bits) - 1) << shift;
@@ -163,10 +162,10 @@ struct TileCodes {
     uint32_t shift = 0;
     if (IsIntEncoding(shape.encoding)) {
       const LaneToken at = LaneTokenOf(token % kTileTokens);
-      const uint32_t group = at.n * shape.steps() + component / kStepComponents;
-      const uint32_t per_word = GroupsPerWord(shape.encoding);
-      offset = WordOffset(at.g * 4 + component % kStepComponents / 4, group / per_word);
-      shift = component % 4 * 8 + group % per_word * bits;
+      const uint32_t per_word = TokensPerWord(shape.encoding);
+      const uint32_t word = at.n / per_word * shape.steps() + component / kStepComponents;
+      offset = WordOffset(at.g * 4 + component % kStepComponents / 4, word);
+      shift = component % 4 * 8 + at.n % per_word * bits;
     } else {
       const uint32_t byte = component * bits / 8;
       offset = (byte / 16 * kTileTokens + token % kTileTokens) * 16 + byte % 16 / 4 * 4;

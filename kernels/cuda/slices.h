@@ -62,9 +62,9 @@ struct IndexArgs {
   const SliceRecipes* recipes = nullptr;
   int sequences = 1;
   uint32_t tokens = 1;
-  const uint32_t* begin = nullptr;     // device, [sequences]
-  std::byte* const* tiles = nullptr;   // device, [problems]: SliceShape::index_bytes each
-  const std::byte* data = nullptr;     // device: keys, or slices [token][slice_bytes]
+  const uint32_t* begin = nullptr;    // device, [sequences]
+  std::byte* const* tiles = nullptr;  // device, [problems]: SliceShape::index_bytes each
+  const std::byte* data = nullptr;    // device: keys, or slices [token][slice_bytes]
   size_t problem_stride = 0;
   size_t token_stride = 0;
 };

@@ -6,8 +6,8 @@
 // Int encodings  16 components are a step (the last is padded with code 0). A tile is
 //   `units` x 32 lanes x 16 bytes; lane 4 g + q, as words 4 u + w of its units u, holds
 //   for each step and each of 16 tokens the codes of components 16 step + 4 q + 0..3,
-//   one to a byte, several such groups side by side in a word: group n * steps + step
-//   is in word / per word, at bits * (group % per word) of each byte. Token n of a lane
+//   one to a byte, of several tokens side by side in a word: those of token n are in word
+//   n / per word * steps + step, at bits * (n % per word) of each byte. Token n of a lane
 //   is token TokenOf(n, g) of the tile.
 // bf16, fp8  unit u of token t, its slice's bytes 16 u .. 16 u + 15, is at (u * 128 + t)
 //   * 16; bytes past the slice are zero.
@@ -46,9 +46,8 @@ struct SliceShape {
   }
   // 16 byte units: of one lane for the int encodings, else of one token.
   PASSBAND_DEVICE_TOO constexpr uint32_t units() const {
-    return IsIntEncoding(encoding)
-               ? static_cast<uint32_t>(steps() * BitsPerComponent(encoding)) / 2
-               : (slice_bytes() + 15) / 16;
+    return IsIntEncoding(encoding) ? static_cast<uint32_t>(steps() * BitsPerComponent(encoding)) / 2
+                                   : (slice_bytes() + 15) / 16;
   }
   PASSBAND_DEVICE_TOO constexpr uint32_t tile_bytes() const {
     return units() * 16 * (IsIntEncoding(encoding) ? 32U : kTileTokens);
@@ -58,8 +57,8 @@ struct SliceShape {
   }
 };
 
-// Groups of four codes that share a 32 bit word.
-PASSBAND_DEVICE_TOO constexpr int GroupsPerWord(SliceEncoding encoding) {
+// Tokens whose codes share a 32 bit word.
+PASSBAND_DEVICE_TOO constexpr int TokensPerWord(SliceEncoding encoding) {
   return 8 / BitsPerComponent(encoding);
 }
 

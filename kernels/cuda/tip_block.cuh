@@ -79,7 +79,8 @@ struct Record {
   __device__ float& score(uint32_t token) const {
     return *reinterpret_cast<float*>(at + token * kHeads * 2);
   }
-  // The score from the rounded weights.
+  // The score from the rounded weights; a pair's upper one is read with the lower one's
+  // bits beneath it.
   __device__ float RoughScore(uint32_t token, const float (&factor)[kHeads]) const {
     float score = 0;
     const auto* pairs = reinterpret_cast<const uint2*>(weights() + token * kHeads);
@@ -87,9 +88,9 @@ struct Record {
     for (int h = 0; h < kHeads; h += 4) {
       const uint2 pair = pairs[h / 4];
       score = fmaf(__uint_as_float(pair.x << 16), factor[h], score);
-      score = fmaf(__uint_as_float(pair.x & 0xffff0000U), factor[h + 1], score);
+      score = fmaf(__uint_as_float(pair.x), factor[h + 1], score);
       score = fmaf(__uint_as_float(pair.y << 16), factor[h + 2], score);
-      score = fmaf(__uint_as_float(pair.y & 0xffff0000U), factor[h + 3], score);
+      score = fmaf(__uint_as_float(pair.y), factor[h + 3], score);
     }
     return score;
   }
@@ -111,12 +112,19 @@ struct TipBlock {
   uint32_t* candidate;  // [candidates] tokens, and their scores
   float* candidate_score;
   uint32_t* maxima;  // [groups], written by the blocks they are of; later the merged list
+  bool narrow;       // no exponents: all of them are 0, and all factors the shares
   uint32_t turn;     // of the block sums
   uint32_t vote;     // of the votes
 
   __device__ Record<kHeads> record(uint32_t tile) const {
     return {tile < held_tiles ? held + tile * RecordBytes(kHeads)
                               : spilled + size_t{tile - held_tiles} * RecordBytes(kHeads)};
+  }
+  __device__ float ExponentOf(uint32_t tile, uint32_t head) const {
+    return narrow ? 0 : record(tile).exponents()[head];
+  }
+  __device__ float FactorOf(const TipShared<kHeads>& s, uint32_t tile, uint32_t head) const {
+    return narrow ? s.share[head] : record(tile).factors()[head];
   }
   __device__ const std::byte* tile(uint32_t tile) const {
     return slices + size_t{first_tile + tile} * tile_bytes;
@@ -181,7 +189,7 @@ __device__ void AgreeOnSums(TipShared<kHeads>& s, const TipBlock<kHeads>& b, uin
     }
   }
   __syncthreads();
-  for (uint32_t i = threadIdx.x; i < b.tiles * kHeads; i += blockDim.x) {
+  for (uint32_t i = threadIdx.x; i < b.tiles * kHeads && !b.narrow; i += blockDim.x) {
     const Record<kHeads> record = b.record(i / kHeads);
     const uint32_t h = i % kHeads;
     record.factors()[h] = Exp2(record.exponents()[h] - s.top[h]) * s.share[h];

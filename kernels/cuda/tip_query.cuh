@@ -28,6 +28,13 @@ struct TipQuery {
   uint32_t levels[kHeads][kMaxComponents / 4];  // int8, four to a word
   float values[kMaxComponents * kHeads];        // int: [head][component], else the transpose
   float scale[kHeads];
+  bool narrow[kHeads];  // logits need no exponent taken off, and the scale is exact enough
+  __device__ bool AllNarrow() const {
+    bool all = true;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) all = all && narrow[h];
+    return all;
+  }
 };
 
 struct QuerySource {
@@ -61,49 +68,73 @@ __device__ inline float LargestWord(const float* products, uint32_t components) 
   return WarpMax(largest);
 }
 
+// Sums that are read off the mantissa of 1.5 * 2^23 (tip_tile.cuh).
+inline constexpr float kSumStart = 12582912.0F;
+// All logits within this, in log2, need no largest one to be taken off.
+inline constexpr float kNarrowLog2 = 100.0F;
+
+// The products of what decoding multiplies by; NaN counts as 0.
+template <int kHeads>
+__device__ void QueryProducts(const SliceShape& shape, const DeviceRecipe& recipe,
+                              const QuerySource& source, uint32_t group, TipQuery<kHeads>& query) {
+  const uint32_t components = shape.components();
+  for (uint32_t i = threadIdx.x; i < kHeads * components; i += blockDim.x) {
+    const uint32_t head = i / components;
+    const uint32_t j = i % components;
+    float product = 0;
+    if (head < group) {
+      const float q = source.Load(head, shape.head.head_dim, recipe.dims[j]);
+      const float unit = __fmul_rn(recipe.deviation[j], StepOf(shape.encoding));
+      product = __fmul_rn(__fmul_rn(q, source.scale), unit);
+    }
+    query.values[head * kMaxComponents + j] = product == product ? product : 0.0F;
+  }
+}
+
 // One head, by one warp.
 template <int kHeads>
-__device__ void RoundHead(const SliceShape& shape, const DeviceRecipe& recipe,
-                          const QuerySource& source, uint32_t head, TipQuery<kHeads>& query) {
+__device__ void RoundHead(const SliceShape& shape, uint32_t head, TipQuery<kHeads>& query) {
   const uint32_t components = shape.components();
   const bool two_bits = shape.encoding == SliceEncoding::kInt2;
-  float* products = query.values + head * kMaxComponents;
+  const float* products = query.values + head * kMaxComponents;
   float largest = 0;
   for (uint32_t j = Lane(); j < components; j += kWarp) {
-    const float q = source.Load(head, shape.head.head_dim, recipe.dims[j]);
-    const float unit = __fmul_rn(recipe.deviation[j], StepOf(shape.encoding));
-    const float product = __fmul_rn(__fmul_rn(q, source.scale), unit);
-    products[j] = product == product ? product : 0.0F;
     largest = fmaxf(largest, fabsf(products[j]));
   }
-  __syncwarp();
   largest = two_bits ? LargestWord(products, components) : WarpMax(largest);
   const float log2_step = Log2Step(__fdiv_rn(largest, two_bits ? 81.0F : 127.0F));
   const float step = __fdiv_rn(log2_step, kLog2E);
   const bool any = step >= FLT_MIN && log2_step <= FLT_MAX;
   auto* levels = reinterpret_cast<int8_t*>(query.levels[head]);
-  for (uint32_t j = Lane(); j < components && any; j += kWarp) {
-    levels[j] = static_cast<int8_t>(__float2int_rn(__fdiv_rn(products[j], step)));
+  uint32_t span = 0;
+  for (uint32_t j = Lane(); j < kMaxComponents; j += kWarp) {
+    const int level = j < components && any ? __float2int_rn(__fdiv_rn(products[j], step)) : 0;
+    levels[j] = static_cast<int8_t>(level);
+    span += abs(level);
   }
-  const int bound = (LevelsOf(shape.encoding) - 1) * 127 * static_cast<int>(components);
-  if (Lane() == 0) {
-    query.scale[head] = any ? fminf(log2_step, __fdiv_rn(kMaxLog2, __int2float_rn(bound))) : 0.0F;
-  }
+  const int top = LevelsOf(shape.encoding) - 1;
+  const float most = static_cast<float>(WarpSum(span) * top);
+  const int bound = top * 127 * static_cast<int>(components);
+  if (Lane() != 0) return;
+  const float scale = any ? fminf(log2_step, __fdiv_rn(kMaxLog2, __int2float_rn(bound))) : 0.0F;
+  const float start = __fmul_rn(kSumStart, scale);
+  query.scale[head] = scale;
+  query.narrow[head] = most * scale <= kNarrowLog2 && __fmaf_rn(kSumStart, scale, -start) == 0;
 }
 
 template <int kHeads>
 __device__ void PrepareQuery(const SliceShape& shape, const DeviceRecipe& recipe,
                              const QuerySource& source, uint32_t group, TipQuery<kHeads>& query) {
   if (IsIntEncoding(shape.encoding)) {
-    for (uint32_t head = WarpOfBlock(); head < kHeads; head += WarpsOfBlock()) {
-      for (uint32_t w = Lane(); w < kMaxComponents / 4; w += kWarp) query.levels[head][w] = 0;
-      if (Lane() == 0) query.scale[head] = 0;
-      __syncwarp();
-      if (head < group) RoundHead(shape, recipe, source, head, query);
-    }
+    QueryProducts(shape, recipe, source, group, query);
+    __syncthreads();
+    if (WarpOfBlock() < kHeads) RoundHead(shape, WarpOfBlock(), query);
     return;
   }
-  if (threadIdx.x < kHeads) query.scale[threadIdx.x] = 1.0F;
+  if (threadIdx.x < kHeads) {
+    query.scale[threadIdx.x] = 1.0F;
+    query.narrow[threadIdx.x] = false;
+  }
   for (uint32_t i = threadIdx.x; i < kMaxComponents * kHeads; i += blockDim.x) {
     const uint32_t head = i % kHeads;
     const uint32_t j = i / kHeads;

@@ -12,10 +12,10 @@ namespace passband::kernels::cuda {
 namespace {
 
 constexpr int kMaxProblems = 65535;
-constexpr int kMaxBlocks = 16;
-constexpr uint32_t kLeastTiles = 8;           // of a block, to be worth one
-constexpr size_t kStaticShared = 20 << 10;    // the kernel's own shared memory, at most
-constexpr size_t kReservedShared = 1 << 10;   // of a block, by the system
+constexpr uint32_t kMaxBlocks = 16;
+constexpr uint32_t kLeastTiles = 8;          // of a block, to be worth one
+constexpr size_t kStaticShared = 20 << 10;   // the kernel's own shared memory, at most
+constexpr size_t kReservedShared = 1 << 10;  // of a block, by the system
 constexpr uint32_t kMostTokens = 1U << 30;
 
 absl::Status CheckArgs(const TipSelectArgs& args) {
@@ -40,16 +40,49 @@ absl::Status CheckArgs(const TipSelectArgs& args) {
   return absl::OkStatus();
 }
 
-// Few blocks do more each; so many that the device is busy and the weights fit.
-int BlocksFor(uint32_t problems, uint32_t tiles, uint32_t most_held, const DeviceInfo& device) {
-  if (!device.has_clusters()) return 1;
-  const auto enough = static_cast<uint32_t>(device.multiprocessors) * 3 / 2;
+// How many problems run at a time: clusters do not cross the device's parts, of about 18
+// multiprocessors.
+uint32_t ActiveProblems(uint32_t blocks, uint32_t per_processor, const DeviceInfo& device) {
+  const auto processors = static_cast<uint32_t>(device.multiprocessors);
+  const uint32_t parts = std::max(1U, processors / 18);
+  if (blocks <= 4) return processors * per_processor / blocks;
+  return std::max(1U, parts * (blocks == 8 ? 2 : 1) * per_processor);
+}
+
+struct Layout {
   uint32_t blocks = 1;
-  while (blocks < kMaxBlocks && tiles / (2 * blocks) >= kLeastTiles &&
-         (problems * blocks < enough || (tiles + blocks - 1) / blocks > most_held)) {
-    blocks *= 2;
+  uint32_t per_processor = 1;
+};
+
+// The fastest by a rough model, in microseconds: every wave of problems has a start and
+// an end that keep nothing busy, and each tile its work. held[n - 1] tiles fit a block
+// when n share a multiprocessor; those that do not fit cost more.
+Layout LayoutFor(uint32_t problems, uint32_t tiles, const uint32_t (&held)[2],
+                 const DeviceInfo& device) {
+  constexpr double kOfWave = 8;
+  constexpr double kOfTile = 0.06;
+  Layout best;
+  double least = 1e30;
+  const uint32_t most_blocks = device.has_clusters() ? kMaxBlocks : 1;
+  for (uint32_t blocks = 1; blocks <= most_blocks; blocks *= 2) {
+    if (blocks > 1 && tiles / blocks < kLeastTiles) break;
+    for (uint32_t per_processor = 1; per_processor <= 2; ++per_processor) {
+      const uint32_t of_block = (tiles + blocks - 1) / blocks;
+      const uint32_t fit = held[per_processor - 1];
+      if (per_processor == 2 && of_block > fit) continue;
+      const uint32_t active = ActiveProblems(blocks, per_processor, device);
+      const uint32_t waves = (problems + active - 1) / active;
+      const auto processors = static_cast<uint32_t>(device.multiprocessors);
+      const uint32_t shared = per_processor == 2 && problems * blocks > processors ? 2 : 1;
+      const double work = of_block + 2.0 * (of_block > fit ? of_block - fit : 0);
+      const double time = waves * (kOfWave + kOfTile * shared * work + 0.05 * blocks);
+      if (time < least) {
+        least = time;
+        best = {blocks, per_processor};
+      }
+    }
   }
-  return static_cast<int>(blocks);
+  return best;
 }
 
 }  // namespace
@@ -74,14 +107,15 @@ absl::StatusOr<TipSelectPlan> PlanTipSelect(const TipSelectArgs& args, const Dev
   const auto held_in = [&](size_t bytes) {
     return bytes > fixed ? static_cast<uint32_t>((bytes - fixed) / record) : 0U;
   };
-  const uint32_t two_fit = held_in(half - std::min(half, kReservedShared));
-  plan.blocks = BlocksFor(problems, tiles, two_fit, device);
-  const auto blocks = static_cast<uint32_t>(plan.blocks);
+  const uint32_t held[2] = {held_in(device.shared_bytes),
+                            held_in(half - std::min(half, kReservedShared))};
+  const Layout layout = LayoutFor(problems, tiles, held, device);
+  const uint32_t blocks = layout.blocks;
   const uint32_t of_block = (tiles + blocks - 1) / blocks;
-  const bool alone = problems * blocks <= static_cast<uint32_t>(device.multiprocessors);
-  plan.threads = alone || of_block > two_fit ? 512 : 256;
+  plan.blocks = static_cast<int>(blocks);
+  plan.threads = layout.per_processor == 1 ? 512 : 256;
   plan.groups = std::min(plan.groups, blocks * static_cast<uint32_t>(plan.threads) * 4);
-  plan.held_tiles = std::min(of_block, held_in(device.shared_bytes));
+  plan.held_tiles = std::min(of_block, held[layout.per_processor - 1]);
   plan.spilled_tiles = of_block - plan.held_tiles;
   plan.shared_bytes = lists + size_t{plan.held_tiles} * record;
   plan.workspace_bytes = size_t{problems} * blocks * plan.spilled_tiles * record;

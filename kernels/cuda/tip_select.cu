@@ -2,209 +2,15 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/tip_block.cuh"
-#include "kernels/cuda/tip_tile.cuh"
+#include "kernels/cuda/tip_score.cuh"
 
 namespace passband::kernels::cuda {
 namespace {
 
 constexpr uint32_t kMaxThreads = kMaxWarps * kWarp;
-// Twice what rounding two scores to bf16 weights can turn around, and more.
-constexpr float kRoughMargin = 0.99F;
-
-// Calls `with(tile, products)` for each of the block's tiles, the warps in turn.
-template <class Tiles, int kHeads>
-__device__ typename Tiles::Raw FirstTile(const TipBlock<kHeads>& b) {
-  typename Tiles::Raw raw;
-  if (WarpOfBlock() < b.tiles) Tiles::Load(b.tile(WarpOfBlock()), raw);
-  return raw;
-}
-template <class Tiles, int kHeads, class With>
-__device__ void ForEachTile(const Tiles& tiles, const TipBlock<kHeads>& b,
-                            typename Tiles::Raw raw, const With& with) {
-  uint32_t tile = WarpOfBlock();
-  while (tile < b.tiles) {
-    const uint32_t next = tile + WarpsOfBlock();
-    typename Tiles::Raw ahead;
-    if (next < b.tiles) Tiles::Load(b.tile(next), ahead);
-    LaneProducts<kHeads> products;
-    tiles.Products(b.tile(tile), raw, products);
-    with(tile, products);
-    raw = ahead;
-    tile = next;
-  }
-}
-
-// Weighs a tile: keeps the weights and exponents in its record, adds to the sums.
-template <int kHeads>
-__device__ void WeighTile(const TipBlock<kHeads>& b, uint32_t tile, const float (&scale)[2],
-                          LaneProducts<kHeads>& products, HeadSum (&sums)[2]) {
-  using Lanes = LaneProducts<kHeads>;
-  const uint32_t first = (b.first_tile + tile) * kTileTokens;
-  const bool whole = first + kTileTokens <= b.tokens;
-  if (!whole) {
-#pragma unroll
-    for (int i = 0; i < Lanes::kTokens; ++i) {
-      if (first + Lanes::TileToken(i) >= b.tokens) products.of[i][0] = products.of[i][1] = -3e38F;
-    }
-  }
-  float exponent[2];
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    float most = products.of[0][k];
-#pragma unroll
-    for (int i = 1; i < Lanes::kTokens; ++i) most = fmaxf(most, products.of[i][k]);
-    most = Lanes::OverTokens(most, [](float a, float c) { return fmaxf(a, c); });
-    exponent[k] = rintf(most * scale[k]);
-  }
-  const Record<kHeads> record = b.record(tile);
-  float sum[2] = {0, 0};
-#pragma unroll
-  for (int i = 0; i < Lanes::kTokens; ++i) {
-    float weight[2];
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const float log2 = fmaf(products.of[i][k], scale[k], -exponent[k]);
-      weight[k] = Exp2(fmaxf(log2, kLeastWeight));
-      if (!whole && products.of[i][k] <= -3e38F) weight[k] = 0;
-      sum[k] += weight[k];
-    }
-    uint32_t pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(weight[1]), "f"(weight[0]));
-    const uint32_t at = Lanes::TileToken(i) * kHeads + Lanes::HeadOf();
-    *reinterpret_cast<uint32_t*>(record.weights() + at) = pair;
-  }
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    if (Lane() / 4 == 0) record.exponents()[Lanes::HeadOf() + k] = exponent[k];
-    const float most = fmaxf(sums[k].exponent, exponent[k]);
-    sums[k].sum = sums[k].sum * Exp2(sums[k].exponent - most) + sum[k] * Exp2(exponent[k] - most);
-    sums[k].exponent = most;
-  }
-}
-
-template <class Tiles, int kHeads>
-__device__ void WeighAll(TipShared<kHeads>& s, const TipBlock<kHeads>& b, const Tiles& tiles,
-                         const typename Tiles::Raw& first) {
-  using Lanes = LaneProducts<kHeads>;
-  HeadSum sums[2] = {{kNoExponent, 0}, {kNoExponent, 0}};
-  const float scale[2] = {s.query.scale[Lanes::HeadOf()], s.query.scale[Lanes::HeadOf() + 1]};
-  ForEachTile(tiles, b, first, [&](uint32_t tile, LaneProducts<kHeads>& products) {
-    WeighTile(b, tile, scale, products, sums);
-  });
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const float sum = Lanes::OverTokens(sums[k].sum, [](float a, float c) { return a + c; });
-    if (Lane() < 4) s.of_warp[WarpOfBlock()][Lanes::HeadOf() + k] = {sums[k].exponent, sum};
-  }
-}
-
-// Calls `with(tile, i, token, score)` for the four tokens of each lane of each tile; the
-// score is below zero where the token cannot be chosen.
-template <int kHeads, class Score, class With>
-__device__ void ForEachToken(const TipBlock<kHeads>& b, const Eligible& eligible,
-                             const Score& score_of, const With& with) {
-  for (uint32_t tile = WarpOfBlock(); tile < b.tiles; tile += WarpsOfBlock()) {
-    const Record<kHeads> record = b.record(tile);
-    const bool all = eligible.All(b.first_tile + tile);
-    float factor[kHeads];
-#pragma unroll
-    for (int h = 0; h < kHeads; h += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(record.factors() + h);
-      factor[h] = four.x;
-      factor[h + 1] = four.y;
-      factor[h + 2] = four.z;
-      factor[h + 3] = four.w;
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t at = i * kWarp + Lane();
-      const uint32_t token = (b.first_tile + tile) * kTileTokens + at;
-      float score = score_of(record, at, factor);
-      if (!all && !eligible.Has(token)) score = -1.0F;
-      with(record, i, token, score);
-    }
-  }
-}
-
-struct RoughScore {
-  template <int kHeads>
-  __device__ float operator()(const Record<kHeads>& record, uint32_t token,
-                              const float (&factor)[kHeads]) const {
-    return record.RoughScore(token, factor);
-  }
-};
-struct KeptScore {
-  template <int kHeads>
-  __device__ float operator()(const Record<kHeads>& record, uint32_t token,
-                              const float (&)[kHeads]) const {
-    return record.score(token);
-  }
-};
-
-// Marks in the records the tokens that `chosen` wants.
-template <int kHeads, class Score, class Chosen>
-__device__ void Mark(const TipBlock<kHeads>& b, const Eligible& eligible, const Score& score_of,
-                     const Chosen& chosen) {
-  ForEachToken(b, eligible, score_of,
-               [&](const Record<kHeads>& record, uint32_t i, uint32_t token, float score) {
-                 const uint32_t bits = __ballot_sync(kAllLanes, chosen(token, score));
-                 if (Lane() == i) record.bits()[i] = bits;
-               });
-  __syncthreads();
-}
-
-// The exact scores of the candidates, from the slices.
-template <class Tiles, int kHeads>
-__device__ void ScoreCandidates(const TipShared<kHeads>& s, const TipBlock<kHeads>& b,
-                                const Tiles& tiles, uint32_t count) {
-  for (uint32_t begin = 0; begin < count; begin += blockDim.x / 4) {
-    const uint32_t i = begin + threadIdx.x / 4;
-    const uint32_t token = b.candidate[min(i, count - 1)];
-    const uint32_t tile = token / kTileTokens - b.first_tile;
-    float products[kHeads];
-    tiles.TokenProducts(b.tile(tile), token % kTileTokens, products);
-    const Record<kHeads> record = b.record(tile);
-    float score = 0;
-#pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      const float weight = ExactWeight(products[h], s.query.scale[h], record.exponents()[h]);
-      score = fmaf(weight, record.factors()[h], score);
-    }
-    if (i < count && threadIdx.x % 4 == 0) b.candidate_score[i] = score;
-  }
-}
-
-// All exact scores, to the records or (when not null) to `scores`.
-template <class Tiles, int kHeads>
-__device__ void ScoreAll(const TipShared<kHeads>& s, const TipBlock<kHeads>& b, const Tiles& tiles,
-                         float* scores) {
-  using Lanes = LaneProducts<kHeads>;
-  const float scale[2] = {s.query.scale[Lanes::HeadOf()], s.query.scale[Lanes::HeadOf() + 1]};
-  const auto first = FirstTile<Tiles>(b);
-  ForEachTile(tiles, b, first, [&](uint32_t tile, const LaneProducts<kHeads>& products) {
-    const Record<kHeads> record = b.record(tile);
-    const float* exponents = record.exponents() + Lanes::HeadOf();
-    const float* factors = record.factors() + Lanes::HeadOf();
-#pragma unroll
-    for (int i = 0; i < Lanes::kTokens; ++i) {
-      float score = 0;
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        const float weight = ExactWeight(products.of[i][k], scale[k], exponents[k]);
-        score = fmaf(weight, factors[k], score);
-      }
-      score = Lanes::OverHeads(score);
-      const uint32_t token = (b.first_tile + tile) * kTileTokens + Lanes::TileToken(i);
-      if (Lanes::HeadOf() != 0 || token >= b.tokens) continue;
-      if (scores != nullptr) {
-        scores[token] = score;
-      } else {
-        record.score(Lanes::TileToken(i)) = score;
-      }
-    }
-  });
-  __syncthreads();
-}
+// More than rough scores can turn two tokens around: rounding to bf16 is 2^-9 each way,
+// and the bits below a pair's upper weight add 2^-8.
+constexpr float kRoughMargin = 0.985F;
 
 // The candidates of all blocks, in order, with their keys: in the first block.
 template <int kHeads>
@@ -235,9 +41,8 @@ __device__ void WriteBest(TipShared<kHeads>& s, TipBlock<kHeads>& b, const Merge
     return CountKeys(s, b, merged.key, merged.count, floor);
   };
   const uint32_t bin = FindBin(s, b, merged.key, merged.count, wanted);
-  const uint32_t last =
-      LargestReached(LeastKey(bin), bin + 1 < kBins ? LeastKey(bin + 1) : kKeysEnd, wanted, wanted,
-                     count);
+  const uint32_t last = LargestReached(
+      LeastKey(bin), bin + 1 < kBins ? LeastKey(bin + 1) : kKeysEnd, wanted, wanted, count);
   // More than wanted only when several equal the last: the oldest are left out.
   uint32_t surplus = count(last) - wanted;
   uint32_t written = 0;
@@ -264,28 +69,26 @@ __device__ void SelectSlowly(TipShared<kHeads>& s, TipBlock<kHeads>& b, const Ti
   ScoreAll(s, b, tiles, nullptr);
   const auto count = [&](auto chosen) {
     uint32_t reached = 0;
-    ForEachToken(b, eligible, KeptScore(),
+    ForEachToken(s, b, eligible, KeptScore(),
                  [&](const Record<kHeads>&, uint32_t, uint32_t token, float score) {
                    reached += score >= 0 && chosen(token, KeyOf(score)) ? 1 : 0;
                  });
     return ClusterSum(s, b, reached);
   };
-  const uint32_t last =
-      LargestReached(1, kKeysEnd, wanted, wanted, [&](uint32_t floor) {
-        return count([=](uint32_t, uint32_t key) { return key >= floor; });
-      });
+  const uint32_t last = LargestReached(1, kKeysEnd, wanted, wanted, [&](uint32_t floor) {
+    return count([=](uint32_t, uint32_t key) { return key >= floor; });
+  });
   // Of the tokens that equal the last, those from `oldest` on.
   const auto chosen_from = [=](uint32_t oldest) {
     return [=](uint32_t token, uint32_t key) {
       return key > last || (key == last && token >= oldest);
     };
   };
-  const uint32_t oldest = LargestReached(
-      0, b.tokens, wanted, wanted, [&](uint32_t from) { return count(chosen_from(from)); });
+  const uint32_t oldest = LargestReached(0, b.tokens, wanted, wanted,
+                                         [&](uint32_t from) { return count(chosen_from(from)); });
   const auto chosen = chosen_from(oldest);
-  Mark(b, eligible, KeptScore(), [&](uint32_t token, float score) {
-    return score >= 0 && chosen(token, KeyOf(score));
-  });
+  Mark(s, b, eligible, KeptScore(),
+       [&](uint32_t token, float score) { return score >= 0 && chosen(token, KeyOf(score)); });
   const uint32_t mine = ListMarked(s, b, [](uint32_t, uint32_t) {});
   ClusterSum(s, b, threadIdx.x == 0 ? mine : 0);
   uint32_t begin = 0;
@@ -308,7 +111,7 @@ __device__ void SelectBest(const TipParams& p, TipShared<kHeads>& s, TipBlock<kH
   }
   if (wanted == 0) return;
   float best[4] = {-1.0F, -1.0F, -1.0F, -1.0F};
-  ForEachToken(b, eligible, RoughScore(),
+  ForEachToken(s, b, eligible, RoughScore(),
                [&](const Record<kHeads>&, uint32_t i, uint32_t, float score) {
                  best[i] = fmaxf(best[i], score);
                });
@@ -322,7 +125,7 @@ __device__ void SelectBest(const TipParams& p, TipShared<kHeads>& s, TipBlock<kH
     });
   }
   const float floor = __uint_as_float(floor_key - 1) * kRoughMargin;
-  Mark(b, eligible, RoughScore(), [=](uint32_t, float score) { return score >= floor; });
+  Mark(s, b, eligible, RoughScore(), [=](uint32_t, float score) { return score >= floor; });
   const uint32_t listed = ListMarked(s, b, [&](uint32_t at, uint32_t token) {
     if (at < p.candidates) b.candidate[at] = token;
   });
@@ -364,7 +167,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     }
     if (p.scores == nullptr || tokens == 0) return;
   }
-  ClusterArrive();
+  ClusterBegin();
   const uint32_t all_tiles = (tokens + kTileTokens - 1) / kTileTokens;
   const uint32_t share = (all_tiles + b.blocks - 1) / b.blocks;
   b.first_tile = min(b.rank * share, all_tiles);
@@ -373,8 +176,8 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   b.tile_bytes = p.shape.tile_bytes();
   b.held = reinterpret_cast<std::byte*>(dynamic_shared);
   b.held_tiles = p.held_tiles;
-  b.spilled = p.spill + (size_t{problem} * b.blocks + b.rank) * p.spilled_tiles *
-                            RecordBytes(kHeads);
+  b.spilled =
+      p.spill + (size_t{problem} * b.blocks + b.rank) * p.spilled_tiles * RecordBytes(kHeads);
   b.candidate = reinterpret_cast<uint32_t*>(b.held + p.held_tiles * RecordBytes(kHeads));
   b.candidate_score = reinterpret_cast<float*>(b.candidate + p.candidates);
   b.maxima = b.candidate + 2 * p.candidates;
@@ -387,6 +190,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   const typename Tiles::Raw first = FirstTile<Tiles>(b);
   PrepareQuery(p.shape, p.recipes[problem % p.kv_heads], source, p.group, s.query);
   __syncthreads();
+  b.narrow = s.query.AllNarrow();
   const Tiles tiles(p.shape, s.query);
   WeighAll(s, b, tiles, first);
   AgreeOnSums(s, b, p.group);

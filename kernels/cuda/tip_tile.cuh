@@ -72,23 +72,27 @@ __device__ inline int DotAdd(uint32_t codes, uint32_t levels, int sum) {
   return sum;
 }
 
-// Four codes of a word, one to a byte.
+// The codes of token `n` in a word, one to a byte: times 1, but for where they are.
 template <SliceEncoding kEncoding>
-__device__ constexpr uint32_t CodesOf(uint32_t word, uint32_t group) {
+__device__ constexpr uint32_t PlacedCodes(uint32_t word, uint32_t n) {
   if constexpr (kEncoding == SliceEncoding::kInt2) {
-    return word >> 2 * (group % 4) & 0x03030303U;
+    return word & 0x03030303U << 2 * (n % 4);
   } else if constexpr (kEncoding == SliceEncoding::kInt4) {
-    return word >> 4 * (group % 2) & 0x0f0f0f0fU;
+    return word & 0x0f0f0f0fU << 4 * (n % 2);
   } else {
     return word;
   }
+}
+template <SliceEncoding kEncoding>
+__device__ constexpr uint32_t PlaceOf(uint32_t n) {
+  return BitsPerComponent(kEncoding) * (n % TokensPerWord(kEncoding));
 }
 
 // kSteps 0: as many as the shape has, slower.
 template <SliceEncoding kEncoding, int kHeads, int kSteps>
 class IntTiles {
  public:
-  static constexpr int kPerWord = GroupsPerWord(kEncoding);
+  static constexpr int kPerWord = TokensPerWord(kEncoding);
   static constexpr int kUnits = kSteps == 0 ? 1 : 4 * kSteps / kPerWord;
   struct Raw {
     uint4 unit[kUnits];
@@ -96,13 +100,16 @@ class IntTiles {
 
   __device__ IntTiles(const SliceShape& shape, const TipQuery<kHeads>& query)
       : query_(query), steps_(kSteps == 0 ? shape.steps() : kSteps) {
-    if constexpr (kSteps > 0) {
+    if constexpr (kSteps > 0 && kHeads == 4) {
 #pragma unroll
-      for (int step = 0; step < kSteps; ++step) levels_[step] = Levels(step);
+      for (int step = 0; step < kSteps; ++step) {
+        levels_[step][0] = Lane() < 16 ? Levels(step) : 0;
+        levels_[step][1] = Lane() < 16 ? 0 : Levels(step);
+      }
     }
   }
 
-  // What Products needs, ahead of time.
+  // What Sums needs, ahead of time.
   __device__ static void Load(const std::byte* tile, Raw& raw) {
     if constexpr (kSteps > 0) {
       const uint4* from = reinterpret_cast<const uint4*>(tile) + Lane();
@@ -111,8 +118,8 @@ class IntTiles {
     }
   }
 
-  __device__ void Products(const std::byte* tile, const Raw& raw,
-                           LaneProducts<kHeads>& products) const {
+  // Sums as they come: products.of[i] = (sum - Start()) * Unit(i).
+  __device__ void Sums(const std::byte* tile, const Raw& raw, LaneProducts<kHeads>& sums) const {
 #pragma unroll
     for (int set = 0; set < 4; ++set) {
       if constexpr (kHeads == 4) {
@@ -121,20 +128,39 @@ class IntTiles {
         for (int step = 0; step < (kSteps > 0 ? kSteps : steps_); ++step) {
           uint32_t a[4];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) a[i] = Group(tile, raw, set * 4 + i, step);
-          const uint32_t levels = kSteps > 0 ? levels_[kSteps > 0 ? step : 0] : Levels(step);
-          const bool first = Lane() < 16;
-          MultiplyAdd(c, a, first ? levels : 0, first ? 0 : levels);
+          for (int i = 0; i < 4; ++i) a[i] = Codes(tile, raw, set * 4 + i, step);
+          if constexpr (kSteps > 0) {
+            MultiplyAdd(c, a, levels_[step][0], levels_[step][1]);
+          } else {
+            MultiplyAdd(c, a, Lane() < 16 ? Levels(step) : 0, Lane() < 16 ? 0 : Levels(step));
+          }
         }
-        Keep(c, products.of[set * 2], products.of[set * 2 + 1]);
+        Keep(c, sums.of[set * 2], sums.of[set * 2 + 1]);
       } else {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           int c[4] = {kStart, kStart, kStart, kStart};
           AddDeep(tile, raw, set * 4 + half * 2, c);
-          Keep(c, products.of[set * 4 + half * 2], products.of[set * 4 + half * 2 + 1]);
+          Keep(c, sums.of[set * 4 + half * 2], sums.of[set * 4 + half * 2 + 1]);
         }
       }
+    }
+  }
+  __device__ static constexpr float Start() { return kAsFloat ? kSumStart : 0.0F; }
+  // Where a token's codes are in their words multiplies its sums by a power of two.
+  __device__ static float Unit(int i) {
+    const uint32_t n = kHeads == 4 ? i % 2 + Lane() / 2 % 2 * 2 : i % 4;
+    return __int_as_float((127 - static_cast<int>(PlaceOf<kEncoding>(n))) << 23);
+  }
+  static constexpr int kUnitPeriod = kHeads == 4 ? 2 : 4;
+
+  __device__ void Products(const std::byte* tile, const Raw& raw,
+                           LaneProducts<kHeads>& products) const {
+    Sums(tile, raw, products);
+#pragma unroll
+    for (int i = 0; i < LaneProducts<kHeads>::kTokens; ++i) {
+      products.of[i][0] = (products.of[i][0] - Start()) * Unit(i);
+      products.of[i][1] = (products.of[i][1] - Start()) * Unit(i);
     }
   }
 
@@ -145,7 +171,7 @@ class IntTiles {
     const uint32_t quad = Lane() % 4;
     int sum[kHeads] = {};
     for (int step = 0; step < steps_; ++step) {
-      const uint32_t codes = FarGroup(tile, at.g * 4 + quad, at.n, step);
+      const uint32_t codes = FarCodes(tile, at.g * 4 + quad, at.n, step);
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) {
         sum[h] = DotAdd(codes, query_.levels[h][4 * step + quad], sum[h]);
@@ -155,17 +181,18 @@ class IntTiles {
     for (int h = 0; h < kHeads; ++h) {
       sum[h] += __shfl_xor_sync(kAllLanes, sum[h], 1);
       sum[h] += __shfl_xor_sync(kAllLanes, sum[h], 2);
-      products[h] = __int2float_rn(sum[h]);
+      products[h] = __int2float_rn(sum[h] >> PlaceOf<kEncoding>(at.n));
     }
   }
 
  private:
   // Of sums below 2^22 this start makes their bits those of the float 1.5 * 2^23 + sum.
-  static constexpr bool kAsFloat = kEncoding != SliceEncoding::kInt8;
+  static constexpr bool kAsFloat =
+      kEncoding == SliceEncoding::kInt2 || (kEncoding == SliceEncoding::kInt4 && kSteps > 0);
   static constexpr int kStart = kAsFloat ? 0x4b400000 : 0;
 
   __device__ static float ToFloat(int sum) {
-    return kAsFloat ? __int_as_float(sum) - 12582912.0F : __int2float_rn(sum);
+    return kAsFloat ? __int_as_float(sum) : __int2float_rn(sum);
   }
   __device__ static void Keep(const int (&c)[4], float (&one)[2], float (&other)[2]) {
     one[0] = ToFloat(c[0]);
@@ -179,26 +206,22 @@ class IntTiles {
     return query_.levels[Lane() / 4 % kHeads][4 * step + Lane() % 4];
   }
 
-  __device__ static uint32_t FarGroup(const std::byte* tile, uint32_t lane, uint32_t group) {
-    const auto* word =
-        reinterpret_cast<const uint32_t*>(tile + WordOffset(lane, group / kPerWord));
-    return CodesOf<kEncoding>(*word, group);
-  }
-  __device__ uint32_t FarGroup(const std::byte* tile, uint32_t lane, uint32_t n, int step) const {
-    return FarGroup(tile, lane, n * steps_ + step);
+  __device__ uint32_t FarCodes(const std::byte* tile, uint32_t lane, uint32_t n, int step) const {
+    const uint32_t word = n / kPerWord * steps_ + step;
+    return PlacedCodes<kEncoding>(*reinterpret_cast<const uint32_t*>(tile + WordOffset(lane, word)),
+                                  n);
   }
 
   // Four codes of the lane's token n.
-  __device__ uint32_t Group(const std::byte* tile, const Raw& raw, int n, int step) const {
+  __device__ uint32_t Codes(const std::byte* tile, const Raw& raw, int n, int step) const {
     if constexpr (kSteps == 0) {
-      return FarGroup(tile, Lane(), n, step);
+      return FarCodes(tile, Lane(), n, step);
     } else {
-      const int group = n * kSteps + step;
-      const int word = group / kPerWord;
+      const int word = n / kPerWord * kSteps + step;
       const uint4& unit = raw.unit[word / 4];
       const int part = word % 4;
       const uint32_t codes = part == 0 ? unit.x : part == 1 ? unit.y : part == 2 ? unit.z : unit.w;
-      return CodesOf<kEncoding>(codes, group);
+      return PlacedCodes<kEncoding>(codes, n);
     }
   }
 
@@ -207,10 +230,10 @@ class IntTiles {
 #pragma unroll
     for (int step = 0; step < (kSteps > 0 ? kSteps : steps_); step += 2) {
       const bool more = step + 1 < (kSteps > 0 ? kSteps : steps_);
-      uint32_t a[4] = {Group(tile, raw, n, step), Group(tile, raw, n + 1, step), 0, 0};
+      uint32_t a[4] = {Codes(tile, raw, n, step), Codes(tile, raw, n + 1, step), 0, 0};
       if (more) {
-        a[2] = Group(tile, raw, n, step + 1);
-        a[3] = Group(tile, raw, n + 1, step + 1);
+        a[2] = Codes(tile, raw, n, step + 1);
+        a[3] = Codes(tile, raw, n + 1, step + 1);
       }
       MultiplyAdd(c, a, Levels(step), more ? Levels(step + 1) : 0);
     }
@@ -218,7 +241,7 @@ class IntTiles {
 
   const TipQuery<kHeads>& query_;
   int steps_;
-  uint32_t levels_[kSteps > 0 ? kSteps : 1];
+  uint32_t levels_[kSteps > 0 ? kSteps : 1][2];
 };
 
 template <SliceEncoding kEncoding, int kHeads>
@@ -230,6 +253,12 @@ class FloatTiles {
       : query_(query), units_(shape.units()) {}
 
   __device__ static void Load(const std::byte*, Raw&) {}
+  __device__ static constexpr float Start() { return 0; }
+  __device__ static float Unit(int) { return 1; }
+  static constexpr int kUnitPeriod = 1;
+  __device__ void Sums(const std::byte* tile, const Raw& raw, LaneProducts<kHeads>& sums) const {
+    Products(tile, raw, sums);
+  }
 
   __device__ void Products(const std::byte* tile, const Raw&,
                            LaneProducts<kHeads>& products) const {

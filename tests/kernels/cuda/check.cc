@@ -36,14 +36,14 @@ struct Context {
   bool small = false;
 };
 
-#define EXPECT(condition, ...)                             \
-  do {                                                     \
-    if (!(condition)) {                                    \
+#define EXPECT(condition, ...)                                           \
+  do {                                                                   \
+    if (!(condition)) {                                                  \
       std::printf("FAILED %s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                            \
-      std::printf("\n");                                   \
-      std::exit(1);                                        \
-    }                                                      \
+      std::printf(__VA_ARGS__);                                          \
+      std::printf("\n");                                                 \
+      std::exit(1);                                                      \
+    }                                                                    \
   } while (false)
 
 // Specs of `kv_heads` heads that differ in chunks, means and deviations.
@@ -64,9 +64,9 @@ struct Layer {
   SliceRecipes recipes;
   int sequences = 1;
   uint32_t max_tokens = 0;
-  std::vector<uint32_t> tokens;                  // [sequences]
-  std::vector<std::vector<std::byte>> slices;    // [problems]
-  std::vector<Array<std::byte>> tiles;           // [problems]
+  std::vector<uint32_t> tokens;                // [sequences]
+  std::vector<std::vector<std::byte>> slices;  // [problems]
+  std::vector<Array<std::byte>> tiles;         // [problems]
   std::unique_ptr<Array<std::byte*>> tile_pointers;
   int problems() const { return sequences * static_cast<int>(specs.size()); }
   const SliceSpec& spec(int problem) const {
@@ -101,8 +101,8 @@ void FillLayer(Context& c, Layer& layer, bool as_slices) {
   for (int p = 0; p < layer.problems(); ++p) {
     const auto at = static_cast<size_t>(p);
     const uint32_t tokens = layer.tokens[at / layer.specs.size()];
-    keys[at] = c.random.Elements(size_t{layer.max_tokens} * shape.head.head_dim, shape.head.dtype,
-                                 2.0F);
+    keys[at] =
+        c.random.Elements(size_t{layer.max_tokens} * shape.head.head_dim, shape.head.dtype, 2.0F);
     layer.slices[at].resize(size_t{layer.max_tokens} * shape.slice_bytes());
     kernels::EncodeSlices(layer.spec(p), keys[at].data(), key_bytes, layer.max_tokens,
                           layer.slices[at].data());
@@ -219,8 +219,8 @@ float LastScore(const std::vector<float>& scores, const std::vector<uint32_t>& c
 
 // `got` is `expected`, but for tokens whose scores are those of the last within `slack`.
 void CheckSelection(const std::vector<float>& scores, const std::vector<uint32_t>& got,
-                    const std::vector<uint32_t>& expected, const SelectOptions& select,
-                    float slack, const char* what) {
+                    const std::vector<uint32_t>& expected, const SelectOptions& select, float slack,
+                    const char* what) {
   EXPECT(got.size() == expected.size(), "%s: %zu of %zu", what, got.size(), expected.size());
   EXPECT(std::is_sorted(got.begin(), got.end()), "%s: not in order", what);
   EXPECT(std::adjacent_find(got.begin(), got.end()) == got.end(), "%s: a token twice", what);
@@ -442,8 +442,8 @@ void CheckFac(Context& c, const FacCase& test) {
       pointers.push_back(rows_there.data() + row * shape.row_bytes());
     }
   }
-  const auto queries = c.random.Elements(
-      problems * static_cast<size_t>(test.group) * test.head_dim, test.query_dtype, 2.0F);
+  const auto queries = c.random.Elements(problems * static_cast<size_t>(test.group) * test.head_dim,
+                                         test.query_dtype, 2.0F);
   std::vector<float> query_floats(queries.size() / DTypeBytes(test.query_dtype));
   DTypeToFloat(queries.data(), query_floats.size(), test.query_dtype, query_floats.data());
 
@@ -491,8 +491,8 @@ void CheckFac(Context& c, const FacCase& test) {
                                  all.begin() + static_cast<ptrdiff_t>((p + 1) * of_problem));
     const double distance = Distance(got, exact.out);
     const double most = test.out_dtype == DType::kBf16 ? 4e-3 : 1e-4;
-    EXPECT(distance <= most, "distance %g: head_dim %d, group %d, %u rows", distance,
-           test.head_dim, test.group, test.counts[p]);
+    EXPECT(distance <= most, "distance %g: head_dim %d, group %d, %u rows", distance, test.head_dim,
+           test.group, test.counts[p]);
   }
 }
 
@@ -530,8 +530,8 @@ void CheckGather(Context& c) {
     const Array<const std::byte*> rows_there(c.stream, rows);
     Array<std::byte> out(c.stream, expected.size());
     out.Poison();
-    Require(GatherRows({rows_there.data(), 333, nullptr, row_bytes, out.data()},
-                       c.stream.handle()));
+    Require(
+        GatherRows({rows_there.data(), 333, nullptr, row_bytes, out.data()}, c.stream.handle()));
     EXPECT(out.Get() == expected, "rows of %zu bytes", row_bytes);
   }
 }
@@ -557,8 +557,8 @@ void CheckGraph(Context& c) {
   args.selected = selected.data();
   args.counts = counts.data();
   const TipSelectPlan plan = Require(PlanTipSelect(args, c.device));
-  const Graph graph = Require(Graph::Capture(
-      c.stream, [&](StreamHandle stream) { return TipSelect(args, plan, stream); }));
+  const Graph graph = Require(
+      Graph::Capture(c.stream, [&](StreamHandle stream) { return TipSelect(args, plan, stream); }));
   for (const uint32_t now : {most, most / 2, 100U, most - 1}) {
     tokens.Set({now});
     selected.Poison();
@@ -591,6 +591,7 @@ void CheckRefusals(Context& c) {
   EXPECT(absl::IsUnimplemented(PlanFac(fac, c.device).status()), "head_dim 72");
   specs[1].deviation[0] = 0;
   EXPECT(absl::IsInvalidArgument(SliceRecipes::Upload(specs).status()), "deviation 0");
+  if (c.small) return;  // compute-sanitizer reports failed calls
   const auto memory = Memory::Allocate(size_t{1} << 50);
   EXPECT(absl::IsResourceExhausted(memory.status()), "a pebibyte");
 }
@@ -602,7 +603,8 @@ int Run(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (flag == "--small") small = true;
-    if (flag == "--seed" && i + 1 < argc) seed = static_cast<uint32_t>(std::strtoul(argv[++i], nullptr, 10));
+    if (flag == "--seed" && i + 1 < argc)
+      seed = static_cast<uint32_t>(std::strtoul(argv[++i], nullptr, 10));
     if (flag == "--rounds" && i + 1 < argc) rounds = std::atoi(argv[++i]);
   }
   const auto device = CurrentDevice();
@@ -615,10 +617,14 @@ int Run(int argc, char** argv) {
   struct {
     const char* name;
     void (*check)(Context&);
-  } const checks[] = {{"encode", CheckEncode},       {"gather", CheckGather},
-                      {"fac", CheckFacs},            {"tip and select", CheckTips},
-                      {"equal scores", CheckEqualScores}, {"graph", CheckGraph},
-                      {"refusals", CheckRefusals},   {"long", CheckLong}};
+  } const checks[] = {{"encode", CheckEncode},
+                      {"gather", CheckGather},
+                      {"fac", CheckFacs},
+                      {"tip and select", CheckTips},
+                      {"equal scores", CheckEqualScores},
+                      {"graph", CheckGraph},
+                      {"refusals", CheckRefusals},
+                      {"long", CheckLong}};
   for (int round = 0; round < rounds; ++round) {
     for (const auto& check : checks) {
       if (small && check.check == CheckLong) continue;

@@ -32,8 +32,7 @@ class Array {
       : stream_(&stream),
         memory_(Require(Memory::Allocate(count * sizeof(T), kind))),
         count_(count) {}
-  Array(const Stream& stream, const std::vector<T>& values,
-        MemoryKind kind = MemoryKind::kDevice)
+  Array(const Stream& stream, const std::vector<T>& values, MemoryKind kind = MemoryKind::kDevice)
       : Array(stream, values.size(), kind) {
     Set(values);
   }
