@@ -109,7 +109,8 @@ class Bench {
     out_ = std::make_unique<Array<float>>(stream, queries.size());
   }
 
-  void Run(const char* encoding, uint32_t budget) {
+  // blocks, per_processor: the layout of TIP; 0: as planned.
+  void Run(const char* encoding, uint32_t budget, int blocks = 0, int per_processor = 0) {
     Array<uint32_t> selected(stream_, sets_ * problems_ * budget);
     Array<uint32_t> counts(stream_, sets_ * problems_);
     std::vector<TipSelectArgs> tips(sets_);
@@ -138,7 +139,9 @@ class Bench {
       fac.queries = queries_->data();
       fac.out = out_->data();
     }
-    const TipSelectPlan plan = Require(PlanTipSelect(tips[0], device_));
+    const TipSelectPlan plan =
+        Require(blocks == 0 ? PlanTipSelect(tips[0], device_)
+                            : PlanTipSelectAs(tips[0], device_, blocks, per_processor));
     const Array<std::byte> workspace(stream_, plan.workspace_bytes);
     for (TipSelectArgs& tip : tips) tip.workspace = workspace.data();
     const FacPlan fac_plan = Require(PlanFac(facs[0], device_));
@@ -219,11 +222,15 @@ void CopyCeilings(const Stream& stream) {
   }
 }
 
-// One configuration, for a profiler.
+// One configuration as planned, then in all layouts.
 int One(SliceEncoding encoding, uint32_t tokens, int batch) {
   const DeviceInfo device = Require(CurrentDevice());
   const Stream stream = Require(Stream::Create());
-  Bench(stream, device, encoding, tokens, batch).Run("one", 256);
+  Bench bench(stream, device, encoding, tokens, batch);
+  bench.Run("one", 256);
+  for (int blocks = 1; blocks <= 16; blocks *= 2) {
+    for (const int per_processor : {1, 2}) bench.Run("one", 256, blocks, per_processor);
+  }
   return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <cfloat>
 
 #include "kernels/cuda/block.cuh"
+#include "kernels/cuda/cluster_launch.cuh"
 #include "kernels/cuda/codes.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/tip_query.cuh"
@@ -303,6 +304,8 @@ __global__ void __launch_bounds__(kThreads, kDim > 128 ? 1 : 2)
     FacKernel(const __grid_constant__ FacParams p) {
   extern __shared__ uint4 dynamic_shared[];
   FacShared<kDim>& s = *reinterpret_cast<FacShared<kDim>*>(dynamic_shared);
+  WaitForEarlier();
+  LetLaterStart();
   const uint32_t problem = blockIdx.y;
   const uint32_t count = min(p.counts[problem], p.max_rows);
   PrepareQueries(p, problem, s);
@@ -328,17 +331,9 @@ cudaError_t Launch(const FacParams& params, const FacPlan& plan, uint32_t proble
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<uint32_t>(plan.blocks), 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<uint32_t>(plan.blocks), problems);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kShared;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = plan.blocks > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  const ClusterLaunch launch(dim3(static_cast<uint32_t>(plan.blocks), problems), kThreads, kShared,
+                             stream);
+  return cudaLaunchKernelEx(&launch.config, kernel, params);
 }
 
 constexpr uint32_t kGatherThreads = 128;

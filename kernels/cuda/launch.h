@@ -20,7 +20,8 @@ enum class IndexSource : uint8_t { kKeys, kSlices };
 cudaError_t LaunchEncode(const EncodeArgs& args, cudaStream_t stream);
 cudaError_t LaunchAppend(const IndexArgs& args, IndexSource source, cudaStream_t stream);
 cudaError_t LaunchCopySlices(const IndexArgs& args, std::byte* slices, cudaStream_t stream);
-cudaError_t LaunchTipSelect(const TipSelectArgs& args, const TipSelectPlan& plan,
+// With `active`, only tells how many problems would run at a time.
+cudaError_t LaunchTipSelect(const TipSelectArgs& args, const TipSelectPlan& plan, int* active,
                             cudaStream_t stream);
 cudaError_t LaunchFac(const FacArgs& args, const FacPlan& plan, cudaStream_t stream);
 cudaError_t LaunchGather(const GatherArgs& args, cudaStream_t stream);

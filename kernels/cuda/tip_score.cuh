@@ -16,11 +16,23 @@
 
 namespace passband::kernels::cuda {
 
+// Tiles of a warp that are on their way from device memory.
+inline constexpr uint32_t kTilesAhead = 4;
+__device__ inline void FetchToL2(const std::byte* tile, uint32_t bytes) {
+  for (uint32_t at = Lane() * 128; at < bytes; at += kWarp * 128) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
+  }
+}
+
 // The first tile of each warp, to be loaded ahead of everything else.
 template <class Tiles, int kHeads>
 __device__ typename Tiles::Raw FirstTile(const TipBlock<kHeads>& b) {
   typename Tiles::Raw raw;
   if (WarpOfBlock() < b.tiles) Tiles::Load(b.tile(WarpOfBlock()), raw);
+  for (uint32_t n = 1; n < kTilesAhead; ++n) {
+    const uint32_t later = WarpOfBlock() + n * WarpsOfBlock();
+    if (later < b.tiles) FetchToL2(b.tile(later), b.tile_bytes);
+  }
   return raw;
 }
 
@@ -29,6 +41,8 @@ template <class Tiles, int kHeads, class With>
 __device__ void ForEachTile(const TipBlock<kHeads>& b, typename Tiles::Raw raw, const With& with) {
   for (uint32_t tile = WarpOfBlock(); tile < b.tiles; tile += WarpsOfBlock()) {
     const uint32_t next = tile + WarpsOfBlock();
+    const uint32_t later = tile + kTilesAhead * WarpsOfBlock();
+    if (later < b.tiles) FetchToL2(b.tile(later), b.tile_bytes);
     typename Tiles::Raw ahead;
     if (next < b.tiles) Tiles::Load(b.tile(next), ahead);
     with(tile, raw);
@@ -293,6 +307,57 @@ __device__ void Mark(const TipShared<kHeads>& s, const TipBlock<kHeads>& b,
                  const uint32_t bits = __ballot_sync(kAllLanes, chosen(token, score));
                  if (Lane() == i) record.bits()[i] = bits;
                });
+  __syncthreads();
+}
+
+// The rough maxima of each lane's four places over its tiles; the key of each tile's
+// largest score stands in for its bits.
+template <int kHeads>
+__device__ void FindMaxima(const TipShared<kHeads>& s, const TipBlock<kHeads>& b,
+                           const Eligible& eligible, float (&best)[4]) {
+  float of_tile = -1.0F;
+  ForEachToken(s, b, eligible, RoughScore(),
+               [&](const Record<kHeads>& record, uint32_t i, uint32_t, float score) {
+                 best[i] = fmaxf(best[i], score);
+                 of_tile = i == 0 ? score : fmaxf(of_tile, score);
+                 if (i < 3) return;
+                 const uint32_t key = __reduce_max_sync(kAllLanes, KeyOf(of_tile));
+                 if (Lane() == 0) record.bits()[0] = key;
+               });
+  __syncwarp();
+}
+
+// Marks the tokens whose rough scores reach `floor`, after FindMaxima; most tiles have
+// none.
+template <int kHeads>
+__device__ void MarkAbove(const TipShared<kHeads>& s, const TipBlock<kHeads>& b,
+                          const Eligible& eligible, float floor) {
+  float factor[kHeads];
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) factor[h] = s.share[h];
+  for (uint32_t begin = WarpOfBlock(); begin < b.tiles; begin += kWarp * WarpsOfBlock()) {
+    const uint32_t mine = begin + Lane() * WarpsOfBlock();
+    const bool some = mine < b.tiles && b.record(mine).bits()[0] >= KeyOf(floor);
+    if (mine < b.tiles && !some) {
+      *reinterpret_cast<uint4*>(b.record(mine).bits()) = make_uint4(0, 0, 0, 0);
+    }
+    for (uint32_t left = __ballot_sync(kAllLanes, some); left != 0; left &= left - 1) {
+      const uint32_t tile = begin + (__ffs(left) - 1) * WarpsOfBlock();
+      const Record<kHeads> record = b.record(tile);
+      if (!b.narrow) {
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) factor[h] = record.factors()[h];
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t at = i * kWarp + Lane();
+        const bool reaches = record.RoughScore(at, factor) >= floor &&
+                             eligible.Has((b.first_tile + tile) * kTileTokens + at);
+        const uint32_t bits = __ballot_sync(kAllLanes, reaches);
+        if (Lane() == i) record.bits()[i] = bits;
+      }
+    }
+  }
   __syncthreads();
 }
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <limits>
 #include <string>
 
 #include "kernels/cuda/launch.h"
@@ -12,7 +12,7 @@ namespace passband::kernels::cuda {
 namespace {
 
 constexpr int kMaxProblems = 65535;
-constexpr uint32_t kMaxBlocks = 16;
+constexpr int kMaxBlocks = 16;
 constexpr uint32_t kLeastTiles = 8;          // of a block, to be worth one
 constexpr size_t kStaticShared = 20 << 10;   // the kernel's own shared memory, at most
 constexpr size_t kReservedShared = 1 << 10;  // of a block, by the system
@@ -40,86 +40,84 @@ absl::Status CheckArgs(const TipSelectArgs& args) {
   return absl::OkStatus();
 }
 
-// How many problems run at a time: clusters do not cross the device's parts, of about 18
-// multiprocessors.
-uint32_t ActiveProblems(uint32_t blocks, uint32_t per_processor, const DeviceInfo& device) {
-  const auto processors = static_cast<uint32_t>(device.multiprocessors);
-  const uint32_t parts = std::max(1U, processors / 18);
-  if (blocks <= 4) return processors * per_processor / blocks;
-  return std::max(1U, parts * (blocks == 8 ? 2 : 1) * per_processor);
+uint32_t TilesOf(const TipSelectArgs& args) {
+  return (args.max_tokens + kTileTokens - 1) / kTileTokens;
+}
+uint32_t ProblemsOf(const TipSelectArgs& args) {
+  return static_cast<uint32_t>(args.sequences * args.recipes->kv_heads());
 }
 
-struct Layout {
-  uint32_t blocks = 1;
-  uint32_t per_processor = 1;
-};
-
-// The fastest by a rough model, in microseconds: every wave of problems has a start and
-// an end that keep nothing busy, and each tile its work. held[n - 1] tiles fit a block
-// when n share a multiprocessor; those that do not fit cost more.
-Layout LayoutFor(uint32_t problems, uint32_t tiles, const uint32_t (&held)[2],
-                 const DeviceInfo& device) {
-  constexpr double kOfWave = 8;
-  constexpr double kOfTile = 0.06;
-  Layout best;
-  double least = 1e30;
-  const uint32_t most_blocks = device.has_clusters() ? kMaxBlocks : 1;
-  for (uint32_t blocks = 1; blocks <= most_blocks; blocks *= 2) {
-    if (blocks > 1 && tiles / blocks < kLeastTiles) break;
-    for (uint32_t per_processor = 1; per_processor <= 2; ++per_processor) {
-      const uint32_t of_block = (tiles + blocks - 1) / blocks;
-      const uint32_t fit = held[per_processor - 1];
-      if (per_processor == 2 && of_block > fit) continue;
-      const uint32_t active = ActiveProblems(blocks, per_processor, device);
-      const uint32_t waves = (problems + active - 1) / active;
-      const auto processors = static_cast<uint32_t>(device.multiprocessors);
-      const uint32_t shared = per_processor == 2 && problems * blocks > processors ? 2 : 1;
-      const double work = of_block + 2.0 * (of_block > fit ? of_block - fit : 0);
-      const double time = waves * (kOfWave + kOfTile * shared * work + 0.05 * blocks);
-      if (time < least) {
-        least = time;
-        best = {blocks, per_processor};
-      }
-    }
-  }
-  return best;
+// Microseconds, by a rough model: every wave of problems has a start and an end that keep
+// nothing busy, and every tile its work, more when its weights are spilled.
+double EstimateTime(const TipSelectArgs& args, const TipSelectPlan& plan, uint32_t active,
+                    const DeviceInfo& device) {
+  constexpr double kOfWave = 12;
+  constexpr double kOfTile = 0.08;
+  const uint32_t problems = ProblemsOf(args);
+  const auto blocks = static_cast<uint32_t>(plan.blocks);
+  const uint32_t waves = (problems + active - 1) / active;
+  const double resident = std::min(problems, active) * static_cast<double>(blocks);
+  const double sharing = std::max(1.0, resident / device.multiprocessors);
+  const double tiles = plan.held_tiles + 1.5 * plan.spilled_tiles;
+  const double slowness = plan.threads == 256 && sharing < 2 ? 1.6 : 1.0;
+  return waves * (kOfWave + kOfTile * tiles * std::max(slowness, sharing) + 0.05 * blocks);
 }
 
 }  // namespace
 
-absl::StatusOr<TipSelectPlan> PlanTipSelect(const TipSelectArgs& args, const DeviceInfo& device) {
+absl::StatusOr<TipSelectPlan> PlanTipSelectAs(const TipSelectArgs& args, const DeviceInfo& device,
+                                              int blocks, int per_processor) {
   if (auto status = CheckArgs(args); !status.ok()) return status;
-  const auto problems = static_cast<uint32_t>(args.sequences * args.recipes->kv_heads());
-  const uint32_t tiles = (args.max_tokens + kTileTokens - 1) / kTileTokens;
   const uint32_t record = RecordBytes(PaddedHeads(args.group));
   const uint32_t wanted = args.select.budget - args.select.sinks - args.select.recent;
+  const auto block_count = static_cast<uint32_t>(blocks);
+  const uint32_t of_block = (TilesOf(args) + block_count - 1) / block_count;
   TipSelectPlan plan;
+  plan.blocks = blocks;
+  plan.threads = per_processor == 1 ? 512 : 256;
   plan.groups = std::clamp(std::bit_ceil(4 * wanted + 1), 1024U, 4096U);
+  plan.groups = std::min(plan.groups, block_count * static_cast<uint32_t>(plan.threads) * 4);
   plan.candidates = std::clamp(std::bit_ceil(2 * wanted + 1), 1024U, 8192U);
   const size_t lists = 4 * (size_t{2} * plan.candidates +
                             std::max<size_t>(plan.groups, size_t{2} * plan.candidates));
-  const size_t half = device.shared_bytes / 2;
-  const size_t fixed = lists + kStaticShared;
-  if (device.shared_bytes < fixed + record) {
-    return absl::InvalidArgumentError("tip: a budget of " + std::to_string(args.select.budget) +
-                                      " needs more shared memory than the device has");
+  const size_t room = device.shared_bytes / static_cast<size_t>(per_processor) -
+                      (per_processor > 1 ? kReservedShared : 0);
+  if (room < lists + kStaticShared + record) {
+    return absl::ResourceExhaustedError("tip: a budget of " + std::to_string(args.select.budget) +
+                                        " needs " + std::to_string(lists + kStaticShared + record) +
+                                        " bytes of shared memory, there are " +
+                                        std::to_string(room));
   }
-  const auto held_in = [&](size_t bytes) {
-    return bytes > fixed ? static_cast<uint32_t>((bytes - fixed) / record) : 0U;
-  };
-  const uint32_t held[2] = {held_in(device.shared_bytes),
-                            held_in(half - std::min(half, kReservedShared))};
-  const Layout layout = LayoutFor(problems, tiles, held, device);
-  const uint32_t blocks = layout.blocks;
-  const uint32_t of_block = (tiles + blocks - 1) / blocks;
-  plan.blocks = static_cast<int>(blocks);
-  plan.threads = layout.per_processor == 1 ? 512 : 256;
-  plan.groups = std::min(plan.groups, blocks * static_cast<uint32_t>(plan.threads) * 4);
-  plan.held_tiles = std::min(of_block, held[layout.per_processor - 1]);
+  const size_t held = (room - lists - kStaticShared) / record;
+  plan.held_tiles = static_cast<uint32_t>(std::min<size_t>(of_block, held));
   plan.spilled_tiles = of_block - plan.held_tiles;
   plan.shared_bytes = lists + size_t{plan.held_tiles} * record;
-  plan.workspace_bytes = size_t{problems} * blocks * plan.spilled_tiles * record;
+  plan.workspace_bytes = size_t{ProblemsOf(args)} * block_count * plan.spilled_tiles * record;
   return plan;
+}
+
+absl::StatusOr<TipSelectPlan> PlanTipSelect(const TipSelectArgs& args, const DeviceInfo& device) {
+  const int most_blocks = device.has_clusters() ? kMaxBlocks : 1;
+  absl::StatusOr<TipSelectPlan> best = PlanTipSelectAs(args, device, 1, 1);
+  if (!best.ok()) return best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int blocks = 1; blocks <= most_blocks; blocks *= 2) {
+    if (blocks > 1 && TilesOf(args) / static_cast<uint32_t>(blocks) < kLeastTiles) break;
+    for (const int per_processor : {1, 2}) {
+      const auto plan = PlanTipSelectAs(args, device, blocks, per_processor);
+      if (!plan.ok()) continue;
+      int active = 0;
+      const cudaError_t asked = LaunchTipSelect(args, *plan, &active, nullptr);
+      if (asked != cudaSuccess) return FromCuda(asked, "tip: ask for the occupancy");
+      if (active < 1) continue;
+      const double time = EstimateTime(args, *plan, static_cast<uint32_t>(active), device);
+      if (time < least) {
+        least = time;
+        best = plan;
+      }
+    }
+  }
+  return best;
 }
 
 absl::Status TipSelect(const TipSelectArgs& args, const TipSelectPlan& plan, StreamHandle stream) {
@@ -132,7 +130,7 @@ absl::Status TipSelect(const TipSelectArgs& args, const TipSelectPlan& plan, Str
     return absl::InvalidArgumentError("tip: a workspace of " +
                                       std::to_string(plan.workspace_bytes) + " bytes is needed");
   }
-  return FromCuda(LaunchTipSelect(args, plan, stream), "tip and select");
+  return FromCuda(LaunchTipSelect(args, plan, nullptr, stream), "tip and select");
 }
 
 }  // namespace passband::kernels::cuda

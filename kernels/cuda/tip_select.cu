@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/cluster_launch.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/tip_block.cuh"
 #include "kernels/cuda/tip_score.cuh"
@@ -111,10 +112,7 @@ __device__ void SelectBest(const TipParams& p, TipShared<kHeads>& s, TipBlock<kH
   }
   if (wanted == 0) return;
   float best[4] = {-1.0F, -1.0F, -1.0F, -1.0F};
-  ForEachToken(s, b, eligible, RoughScore(),
-               [&](const Record<kHeads>&, uint32_t i, uint32_t, float score) {
-                 best[i] = fmaxf(best[i], score);
-               });
+  FindMaxima(s, b, eligible, best);
   ShareMaxima(b, best, p.groups);
   // At least as many tokens as are wanted reach the floor, so no chosen one is below it.
   const uint32_t bin = FindBin(s, b, b.maxima, p.groups, wanted);
@@ -125,7 +123,7 @@ __device__ void SelectBest(const TipParams& p, TipShared<kHeads>& s, TipBlock<kH
     });
   }
   const float floor = __uint_as_float(floor_key - 1) * kRoughMargin;
-  Mark(s, b, eligible, RoughScore(), [=](uint32_t, float score) { return score >= floor; });
+  MarkAbove(s, b, eligible, floor);
   const uint32_t listed = ListMarked(s, b, [&](uint32_t at, uint32_t token) {
     if (at < p.candidates) b.candidate[at] = token;
   });
@@ -152,6 +150,8 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     TipSelectKernel(const __grid_constant__ TipParams p) {
   extern __shared__ uint4 dynamic_shared[];
   __shared__ TipShared<kHeads> s;
+  WaitForEarlier();
+  LetLaterStart();
   const uint32_t problem = blockIdx.y;
   const uint32_t sequence = problem / p.kv_heads;
   const uint32_t tokens = min(p.tokens[sequence], p.max_tokens);
@@ -198,9 +198,10 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   if (tokens > p.select.budget) SelectBest(p, s, b, tiles, selected);
 }
 
+// Launches, or, with `active`, finds out how many problems would run at a time.
 template <SliceEncoding kEncoding, int kHeads, int kSteps>
 cudaError_t Launch(const TipParams& params, const TipSelectPlan& plan, uint32_t problems,
-                   cudaStream_t stream) {
+                   int* active, cudaStream_t stream) {
   const auto kernel = TipSelectKernel<kEncoding, kHeads, kSteps>;
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            static_cast<int>(plan.shared_bytes));
@@ -209,45 +210,38 @@ cudaError_t Launch(const TipParams& params, const TipSelectPlan& plan, uint32_t 
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     if (error != cudaSuccess) return error;
   }
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<uint32_t>(plan.blocks), 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<uint32_t>(plan.blocks), problems);
-  config.blockDim = dim3(static_cast<uint32_t>(plan.threads));
-  config.dynamicSmemBytes = plan.shared_bytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = plan.blocks > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  ClusterLaunch launch(dim3(static_cast<uint32_t>(plan.blocks), problems),
+                       static_cast<uint32_t>(plan.threads), plan.shared_bytes, stream);
+  if (active != nullptr) return cudaOccupancyMaxActiveClusters(active, kernel, &launch.config);
+  return cudaLaunchKernelEx(&launch.config, kernel, params);
 }
 
 template <SliceEncoding kEncoding>
 cudaError_t LaunchAny(const TipParams& params, const TipSelectPlan& plan, uint32_t problems,
-                      cudaStream_t stream) {
-  if (params.group > 4) return Launch<kEncoding, 8, 0>(params, plan, problems, stream);
-  return Launch<kEncoding, 4, 0>(params, plan, problems, stream);
+                      int* active, cudaStream_t stream) {
+  if (params.group > 4) return Launch<kEncoding, 8, 0>(params, plan, problems, active, stream);
+  return Launch<kEncoding, 4, 0>(params, plan, problems, active, stream);
 }
 
 // 16, 24 and 32 chunks have their own.
 template <SliceEncoding kEncoding>
 cudaError_t LaunchSteps(const TipParams& params, const TipSelectPlan& plan, uint32_t problems,
-                        cudaStream_t stream) {
+                        int* active, cudaStream_t stream) {
   const bool small = params.group <= 4;
   switch (params.shape.steps()) {
     case 2:
-      if (small) return Launch<kEncoding, 4, 2>(params, plan, problems, stream);
+      if (small) return Launch<kEncoding, 4, 2>(params, plan, problems, active, stream);
       break;
     case 3:
-      if (small) return Launch<kEncoding, 4, 3>(params, plan, problems, stream);
-      return Launch<kEncoding, 8, 3>(params, plan, problems, stream);
+      if (small) return Launch<kEncoding, 4, 3>(params, plan, problems, active, stream);
+      return Launch<kEncoding, 8, 3>(params, plan, problems, active, stream);
     case 4:
-      if (small) return Launch<kEncoding, 4, 4>(params, plan, problems, stream);
+      if (small) return Launch<kEncoding, 4, 4>(params, plan, problems, active, stream);
       break;
     default:
       break;
   }
-  return LaunchAny<kEncoding>(params, plan, problems, stream);
+  return LaunchAny<kEncoding>(params, plan, problems, active, stream);
 }
 
 TipParams ParamsOf(const TipSelectArgs& args, const TipSelectPlan& plan) {
@@ -276,21 +270,21 @@ TipParams ParamsOf(const TipSelectArgs& args, const TipSelectPlan& plan) {
 
 }  // namespace
 
-cudaError_t LaunchTipSelect(const TipSelectArgs& args, const TipSelectPlan& plan,
+cudaError_t LaunchTipSelect(const TipSelectArgs& args, const TipSelectPlan& plan, int* active,
                             cudaStream_t stream) {
   const TipParams params = ParamsOf(args, plan);
   const auto problems = static_cast<uint32_t>(args.sequences) * params.kv_heads;
   switch (params.shape.encoding) {
     case SliceEncoding::kInt2:
-      return LaunchSteps<SliceEncoding::kInt2>(params, plan, problems, stream);
+      return LaunchSteps<SliceEncoding::kInt2>(params, plan, problems, active, stream);
     case SliceEncoding::kInt4:
-      return LaunchSteps<SliceEncoding::kInt4>(params, plan, problems, stream);
+      return LaunchSteps<SliceEncoding::kInt4>(params, plan, problems, active, stream);
     case SliceEncoding::kInt8:
-      return LaunchAny<SliceEncoding::kInt8>(params, plan, problems, stream);
+      return LaunchAny<SliceEncoding::kInt8>(params, plan, problems, active, stream);
     case SliceEncoding::kFp8:
-      return LaunchAny<SliceEncoding::kFp8>(params, plan, problems, stream);
+      return LaunchAny<SliceEncoding::kFp8>(params, plan, problems, active, stream);
     case SliceEncoding::kBf16:
-      return LaunchAny<SliceEncoding::kBf16>(params, plan, problems, stream);
+      return LaunchAny<SliceEncoding::kBf16>(params, plan, problems, active, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -58,6 +58,10 @@ struct TipSelectPlan {
   size_t workspace_bytes = 0;
 };
 absl::StatusOr<TipSelectPlan> PlanTipSelect(const TipSelectArgs& args, const DeviceInfo& device);
+// The same with a cluster of `blocks` (a power of two, at most 16; 1 before sm_90) and
+// room for one or two blocks on a multiprocessor.
+absl::StatusOr<TipSelectPlan> PlanTipSelectAs(const TipSelectArgs& args, const DeviceInfo& device,
+                                              int blocks, int per_processor);
 
 absl::Status TipSelect(const TipSelectArgs& args, const TipSelectPlan& plan, StreamHandle stream);
 
