@@ -16,23 +16,11 @@
 
 namespace passband::kernels::cuda {
 
-// Tiles of a warp that are on their way from device memory.
-inline constexpr uint32_t kTilesAhead = 4;
-__device__ inline void FetchToL2(const std::byte* tile, uint32_t bytes) {
-  for (uint32_t at = Lane() * 128; at < bytes; at += kWarp * 128) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
-  }
-}
-
 // The first tile of each warp, to be loaded ahead of everything else.
 template <class Tiles, int kHeads>
 __device__ typename Tiles::Raw FirstTile(const TipBlock<kHeads>& b) {
   typename Tiles::Raw raw;
   if (WarpOfBlock() < b.tiles) Tiles::Load(b.tile(WarpOfBlock()), raw);
-  for (uint32_t n = 1; n < kTilesAhead; ++n) {
-    const uint32_t later = WarpOfBlock() + n * WarpsOfBlock();
-    if (later < b.tiles) FetchToL2(b.tile(later), b.tile_bytes);
-  }
   return raw;
 }
 
@@ -41,8 +29,6 @@ template <class Tiles, int kHeads, class With>
 __device__ void ForEachTile(const TipBlock<kHeads>& b, typename Tiles::Raw raw, const With& with) {
   for (uint32_t tile = WarpOfBlock(); tile < b.tiles; tile += WarpsOfBlock()) {
     const uint32_t next = tile + WarpsOfBlock();
-    const uint32_t later = tile + kTilesAhead * WarpsOfBlock();
-    if (later < b.tiles) FetchToL2(b.tile(later), b.tile_bytes);
     typename Tiles::Raw ahead;
     if (next < b.tiles) Tiles::Load(b.tile(next), ahead);
     with(tile, raw);

@@ -58,9 +58,9 @@ double EstimateTime(const TipSelectArgs& args, const TipSelectPlan& plan, uint32
   const uint32_t waves = (problems + active - 1) / active;
   const double resident = std::min(problems, active) * static_cast<double>(blocks);
   const double sharing = std::max(1.0, resident / device.multiprocessors);
-  const double tiles = plan.held_tiles + 1.5 * plan.spilled_tiles;
+  const double tiles = plan.held_tiles + 2.5 * plan.spilled_tiles;
   const double slowness = plan.threads == 256 && sharing < 2 ? 1.6 : 1.0;
-  return waves * (kOfWave + kOfTile * tiles * std::max(slowness, sharing) + 0.05 * blocks);
+  return waves * (kOfWave + kOfTile * tiles * std::max(slowness, sharing) + 0.12 * blocks);
 }
 
 }  // namespace
