@@ -6,6 +6,13 @@ if(TARGET passband-server AND TARGET passband::test_support)
   target_compile_definitions(fetch_bench PRIVATE
     PASSBAND_SERVER_BINARY="$<TARGET_FILE:passband-server>")
   add_dependencies(fetch_bench passband-server)
+
+  # Many workers at a time.
+  passband_bench(workers_bench DEPS passband::remote passband::test_support
+    nlohmann_json::nlohmann_json CLI11::CLI11)
+  target_compile_definitions(workers_bench PRIVATE
+    PASSBAND_SERVER_BINARY="$<TARGET_FILE:passband-server>")
+  add_dependencies(workers_bench passband-server)
 endif()
 # Beside Redis and memcached; `make bench-peers` installs them.
 if(TARGET fetch_bench)
