@@ -120,6 +120,7 @@ TEST_F(MetricsTest, TenantsHoldAndAreRefused) {
   EXPECT_EQ(client->stub().OpenSequence(client->Context().get(), open, &opened).error_code(),
             grpc::RESOURCE_EXHAUSTED);
   EXPECT_EQ(Metric(*server_, "passband_tenant_bytes{tenant=\"a\"}"), 4.0 * kBlockBytes);
+  EXPECT_EQ(Metric(*server_, "passband_tenant_ram_bytes{tenant=\"a\"}"), 4.0 * kBlockBytes);
   EXPECT_EQ(Metric(*server_, "passband_tenant_sequences{tenant=\"a\"}"), 1);
   EXPECT_EQ(Metric(*server_, "passband_tenant_quota_bytes{tenant=\"a\"}"), 4.0 * kBlockBytes);
   EXPECT_EQ(Metric(*server_, "passband_tenant_quota_sequences{tenant=\"a\"}"), 1);
@@ -129,6 +130,23 @@ TEST_F(MetricsTest, TenantsHoldAndAreRefused) {
   ASSERT_TRUE(client->stub().Disconnect(client->Context().get(), {}, &ended).ok());
   EXPECT_EQ(Metric(*server_, "passband_tenant_bytes{tenant=\"a\"}"), 0);
   EXPECT_EQ(Metric(*server_, "passband_tenant_quota_bytes{tenant=\"b\"}"), -1);
+}
+
+TEST_F(MetricsTest, AllocationsThatFoundNothingFreeAreTimed) {
+  EXPECT_EQ(Metric(*server_, "passband_allocation_stall_seconds_count"), 0);
+  EXPECT_EQ(Metric(*server_, "passband_allocation_longest_stall_seconds"), 0);
+  const auto client = Client("a");
+  ASSERT_TRUE(client->Hello().ok());
+  const uint64_t sequence = Open(*client);
+  Status full;
+  for (uint64_t first = 0; full.ok(); first += 64) full = Fill(*client, sequence, first, 64);
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted) << full;
+  EXPECT_TRUE(RetryAfter(full).has_value()) << full;
+  EXPECT_GE(Metric(*server_, "passband_allocation_stall_seconds_count"), 1);
+  EXPECT_EQ(Metric(*server_, "passband_allocation_stall_seconds_bucket{le=\"+Inf\"}"),
+            Metric(*server_, "passband_allocation_stall_seconds_count"));
+  EXPECT_GT(Metric(*server_, "passband_allocation_longest_stall_seconds"), 0);
+  EXPECT_LT(Metric(*server_, "passband_allocation_stall_seconds_count"), 10);
 }
 
 TEST_F(MetricsTest, StatusPageHasItsNumbers) {
