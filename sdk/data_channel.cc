@@ -1,6 +1,7 @@
 #include "sdk/data_channel.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/hash.h"
@@ -264,12 +265,31 @@ void DataChannel::OnError(const std::shared_ptr<Call>& call, Status status) {
   End(call, std::move(status));
 }
 
+bool DataChannel::Proven(const ReplyHeader& reply, const IncomingReply& message) {
+  // The text of an error comes with its header.
+  const bool error = reply.code != 0;
+  const auto text = error ? message.data() : std::span<const std::byte>();
+  if (text.size() == (error ? message.payload_bytes() : 0) &&
+      transport::VerifyReplyMac(options_.session.key, message.header(), text)) {
+    return true;
+  }
+  ++unproven_replies_;
+  // Whoever sends many does not fill the log.
+  if (std::has_single_bit(unproven_replies_)) {
+    log::Warn("reply_unproven", {{"server", options_.server},
+                                 {"request", reply.request_id},
+                                 {"dropped", unproven_replies_}});
+  }
+  return false;
+}
+
 void DataChannel::OnHelloAck(IncomingReply& message) {
   const auto ack = transport::ParseHelloAck(message.header(), message.payload_bytes());
   if (!ack.ok()) {
     log::Warn("hello_ack_malformed", {{"server", options_.server}, {"error", ack.status()}});
     return;
   }
+  if (!Proven(ack->reply, message)) return;
   const auto found = pending_.find(ack->reply.request_id);
   if (found == pending_.end() || found->second->request().type != MessageType::kHello) return;
   Status status = transport::ReplyStatus(ack->reply, message.data());
@@ -288,6 +308,10 @@ void DataChannel::OnReply(MessageType type, IncomingReply& message) {
   if (!reply.ok()) {
     log::Warn("reply_malformed", {{"server", options_.server}, {"error", reply.status()}});
     message.Refuse(reply.status());
+    return;
+  }
+  if (!Proven(*reply, message)) {
+    message.Refuse(Error(StatusCode::kUnauthenticated, "not signed with the session's key"));
     return;
   }
   const auto found = pending_.find(reply->request_id);

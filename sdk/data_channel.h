@@ -14,6 +14,7 @@
 //            kDeadlineExceeded no reply in time
 //            kDataLoss        a reply that is not what was asked for, or whose
 //                             checksum is wrong
+// A reply without the session's MAC is nobody's: it is dropped and counted, and fails nothing.
 #pragma once
 
 #include <atomic>
@@ -95,6 +96,8 @@ class DataChannel {
   void Break(const Status& why);
   // Runs about every 10 ms.
   void OnTick(std::function<void(Time now)> tick) { on_tick_ = std::move(tick); }
+  // Replies that did not prove to be the server's.
+  uint64_t unproven_replies() const { return unproven_replies_; }
   // Why the connection was lost or closed; OK while it is well.
   const Status& broken() const { return broken_; }
   // Sent calls without a reply, abandoned ones included.
@@ -117,6 +120,8 @@ class DataChannel {
   void OnError(const std::shared_ptr<Call>& call, Status status);
   void OnLost(const Status& why);
   void OnHelloAck(IncomingReply& message);
+  // False, and counted: it is not signed with the session's key.
+  bool Proven(const transport::ReplyHeader& reply, const IncomingReply& message);
   void OnReply(transport::MessageType type, IncomingReply& message);
   void Accept(const std::shared_ptr<Call>& call, const transport::ReplyHeader& reply,
               IncomingReply& message);
@@ -139,6 +144,7 @@ class DataChannel {
   std::deque<std::shared_ptr<Call>> bulk_queue_;
   uint32_t bulk_pending_ = 0;
   uint32_t window_ = 1;
+  uint64_t unproven_replies_ = 0;
   bool dispatch_ = false;
   Status broken_;
   bool close_link_ = false;

@@ -148,6 +148,9 @@ HelloAckHeader NewHelloAck(const RequestHeader& request);
 // Makes `reply` an error: code and retry-after from `status`, no rows, no
 // checksum. Returns the payload to send with it (at most kMaxErrorText bytes).
 std::string SetError(ReplyHeader& reply, const Status& status);
+// Sets the MAC, after every field is set. `text`: of an error; rows are not covered.
+void Sign(const MacKey& key, ReplyHeader& reply, std::span<const std::byte> text);
+void Sign(const MacKey& key, HelloAckHeader& ack, std::span<const std::byte> text);
 
 // ---- Replies: the client's side
 
@@ -156,6 +159,9 @@ StatusOr<ReplyHeader> ParseReply(std::span<const std::byte> header, MessageType 
                                  size_t payload_bytes);
 StatusOr<HelloAckHeader> ParseHelloAck(std::span<const std::byte> header, size_t payload_bytes);
 
+// Whether the MAC in `header` (already through ParseReply or ParseHelloAck) is right.
+bool VerifyReplyMac(const MacKey& key, std::span<const std::byte> header,
+                    std::span<const std::byte> text);
 // The Status a reply carries, retry-after included. `payload`: the message text.
 Status ReplyStatus(const ReplyHeader& reply, std::span<const std::byte> payload);
 

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <array>
+#include <cstring>
 
+#include "base/hash.h"
 #include "transport/codec.h"
 #include "transport/codec_checks.h"
 
@@ -29,6 +32,15 @@ MessageType ReplyTo(MessageType request) {
 
 size_t ReplyBytes(MessageType type) {
   return type == MessageType::kHelloAck ? sizeof(HelloAckHeader) : sizeof(ReplyHeader);
+}
+
+uint64_t ReplyMac(const MacKey& key, std::span<const std::byte> header,
+                  std::span<const std::byte> text) {
+  std::array<std::byte, sizeof(HelloAckHeader)> copy;
+  PASSBAND_CHECK(header.size() >= sizeof(ReplyHeader) && header.size() <= copy.size());
+  std::copy(header.begin(), header.end(), copy.begin());
+  std::memset(copy.data() + offsetof(ReplyHeader, mac), 0, sizeof(uint64_t));
+  return KeyedMac(key, std::span(copy).first(header.size()), text);
 }
 
 }  // namespace
@@ -64,6 +76,19 @@ std::string SetError(ReplyHeader& reply, const Status& status) {
         static_cast<uint32_t>(std::clamp<int64_t>(after->count(), 0, UINT32_MAX));
   }
   return text;
+}
+
+void Sign(const MacKey& key, ReplyHeader& reply, std::span<const std::byte> text) {
+  reply.mac = ReplyMac(key, HeaderBytes(reply), text);
+}
+
+void Sign(const MacKey& key, HelloAckHeader& ack, std::span<const std::byte> text) {
+  ack.reply.mac = ReplyMac(key, HeaderBytes(ack), text);
+}
+
+bool VerifyReplyMac(const MacKey& key, std::span<const std::byte> header,
+                    std::span<const std::byte> text) {
+  return Copy<ReplyHeader>(header).mac == ReplyMac(key, header, text);
 }
 
 StatusOr<ReplyHeader> ParseReply(std::span<const std::byte> header, MessageType expected,

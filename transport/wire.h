@@ -20,7 +20,9 @@
 // Identity  every request carries the session, its epoch and a MAC keyed with the
 //           session's secret over the whole header (mac as zero), and over the
 //           payload of HELLO and FETCH. An APPEND's payload is covered by the
-//           checksum in its header.
+//           checksum in its header. Every reply carries a MAC over its header, and over
+//           the text of an error; rows are covered by the checksum, where one was asked
+//           for.
 // Contract  both sides refuse another magic or version; a change of layout is a new
 //           version.
 // Errors    a reply whose code is not OK has no rows; its payload is the message
@@ -37,7 +39,7 @@ namespace passband::transport {
 static_assert(std::endian::native == std::endian::little, "wire structs are copied as they are");
 
 inline constexpr uint16_t kWireMagic = 0x4250;  // "PB"
-inline constexpr uint16_t kWireVersion = 1;
+inline constexpr uint16_t kWireVersion = 2;
 
 inline constexpr uint32_t kMaxFetchRows = 1u << 20;
 inline constexpr uint32_t kMaxFetchGroups = 1u << 16;
@@ -163,6 +165,7 @@ struct ReplyHeader {
   uint16_t code;        // absl::StatusCode
   uint16_t reserved16;
   uint32_t reserved32;
+  uint64_t mac;
 };
 
 struct HelloAckHeader {
@@ -184,8 +187,9 @@ static_assert(sizeof(AppendHeader) == 88 && offsetof(AppendHeader, layer) == 72 
               offsetof(AppendHeader, checksum) == 80);
 static_assert(sizeof(SlicesHeader) == 80 && offsetof(SlicesHeader, layer) == 76);
 static_assert(sizeof(ReadHeader) == 72 && offsetof(ReadHeader, layer) == 68);
-static_assert(sizeof(ReplyHeader) == 64 && offsetof(ReplyHeader, code) == 56);
-static_assert(sizeof(HelloAckHeader) == 88 && offsetof(HelloAckHeader, max_reply_bytes) == 64);
+static_assert(sizeof(ReplyHeader) == 72 && offsetof(ReplyHeader, code) == 56 &&
+              offsetof(ReplyHeader, mac) == 64);
+static_assert(sizeof(HelloAckHeader) == 96 && offsetof(HelloAckHeader, max_reply_bytes) == 72);
 static_assert(std::has_unique_object_representations_v<FetchHeader> &&
               std::has_unique_object_representations_v<AppendHeader> &&
               std::has_unique_object_representations_v<SlicesHeader> &&

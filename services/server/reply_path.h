@@ -23,10 +23,10 @@ class ReplyPath {
 
   // False once nobody takes an answer: the connection is closed, the call cancelled.
   virtual bool open() const = 0;
-  // An OK reply. `memory`: what `payload` lies in, if UCX knows it.
+  // An OK reply, signed. `memory`: what `payload` lies in, if UCX knows it.
   virtual void Send(const transport::ReplyHeader& reply, std::span<const std::byte> payload,
                     const transport::UcxMemory* memory, transport::Done done) = 0;
-  // An error; `reply` has everything but the code and the text.
+  // An error; `reply` has everything but the code, the text and the MAC.
   virtual void SendError(const transport::ReplyHeader& reply, const Status& status) = 0;
 };
 

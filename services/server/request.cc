@@ -66,6 +66,7 @@ void Request::Reply(std::span<const std::byte> payload, uint64_t rows,
     reply.flags |= transport::kHasChecksum;
     reply.checksum = Checksum(payload);
   }
+  transport::Sign(connection_->session().secret(), reply, {});
   const std::shared_ptr<Connection> connection = End();
   path_->Send(reply, payload, memory,
               [connection, method = method_, arrival = arrival_,

@@ -52,11 +52,9 @@ void RequestRouter::OnMessage(Type type, Message& message) {
   const auto fault = FaultOf(connection->session(), *header, message.header(), message.data());
   if (fault.has_value()) {
     Count(*fault);
-    message.Refuse(ToStatus(*fault));
-    // The answer to a message that was sent again would be taken for the first one's.
-    if (type == Type::kBye || fault == TransportError::kReplayed) return;
-    // Counts, and answers.
-    return Request(connection, connection, *header, MethodOf(type), arrival).Fail(ToStatus(*fault));
+    // No answer: whoever sent it, the session's own worker would take it for that to a request
+    // of its own.
+    return message.Refuse(ToStatus(*fault));
   }
   sessions_.Touch(connection->session());
   if (type == Type::kBye) return OnBye(header->session);

@@ -53,6 +53,7 @@ void UcxConnection::SendError(const transport::ReplyHeader& reply, const Status&
   // On the heap: the text must not move while it is sent.
   auto text = std::make_unique<std::string>(transport::SetError(error, status));
   const auto payload = std::as_bytes(std::span<const char>(*text));
+  transport::Sign(session().secret(), error, payload);
   SendBytes(error.type, HeaderBytes(error), payload, nullptr,
             [text = std::move(text)](const Status&) {});
 }
@@ -62,6 +63,7 @@ void UcxConnection::SendHelloAck(transport::HelloAckHeader ack, const Status& st
   auto text = std::make_unique<std::string>(status.ok() ? std::string()
                                                         : transport::SetError(ack.reply, status));
   const auto payload = std::as_bytes(std::span<const char>(*text));
+  transport::Sign(session().secret(), ack, payload);
   SendBytes(ack.reply.type, HeaderBytes(ack), payload, nullptr,
             [text = std::move(text), done = std::move(done)](Status sent) mutable {
               std::move(done)(std::move(sent));

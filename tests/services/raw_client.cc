@@ -100,11 +100,14 @@ void RawClient::OnReply(transport::IncomingMessage& message) {
       transport::ParseReply(message.header(), reply->header.type, message.payload_bytes());
   EXPECT_TRUE(parsed.ok()) << parsed.status();
   const uint64_t id = reply->header.request_id;
+  const Bytes header(message.header().begin(), message.header().end());
   EXPECT_EQ(replies_.count(id) + arriving_.count(id), 0U) << "two answers to " << id;
   reply->payload.resize(message.payload_bytes());
   arriving_[id] = reply;
-  message.Receive(reply->payload, nullptr, [this, reply, id](const Status& received) {
+  message.Receive(reply->payload, nullptr, [this, reply, id, header](const Status& received) {
     EXPECT_TRUE(received.ok()) << received;
+    const auto text = reply->header.code == 0 ? std::span<const std::byte>() : reply->payload;
+    EXPECT_TRUE(transport::VerifyReplyMac(identity_.key, header, text));
     reply->status = transport::ReplyStatus(reply->header, reply->payload);
     replies_[id] = std::move(*reply);
     arriving_.erase(id);

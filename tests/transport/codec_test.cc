@@ -313,6 +313,29 @@ TEST_F(CodecTest, RepliesCarryTheirError) {
   EXPECT_EQ(RetryAfter(status), std::chrono::milliseconds(250));
 }
 
+TEST_F(CodecTest, RepliesAreProvenByTheirMac) {
+  auto reply = NewReply(NewRead(context_, 5).request);
+  const std::string text = SetError(reply, Error(StatusCode::kNotFound, "no such sequence"));
+  const auto payload = std::as_bytes(std::span(text));
+  Sign(context_.key, reply, payload);
+  EXPECT_TRUE(VerifyReplyMac(context_.key, HeaderBytes(reply), payload));
+  EXPECT_FALSE(VerifyReplyMac(context_.key, HeaderBytes(reply), payload.subspan(1)));
+  RequestContext other = context_;
+  other.key[3] ^= std::byte{1};
+  EXPECT_FALSE(VerifyReplyMac(other.key, HeaderBytes(reply), payload));
+  for (size_t i = 0; i < sizeof(reply); ++i) {
+    Bytes changed = Copy(HeaderBytes(reply));
+    changed[i] ^= std::byte{1};
+    EXPECT_FALSE(VerifyReplyMac(context_.key, changed, payload)) << i;
+  }
+  auto ack = NewHelloAck(NewHello(context_, 6, 7).request);
+  ack.max_rows = 4096;
+  Sign(context_.key, ack, {});
+  EXPECT_TRUE(VerifyReplyMac(context_.key, HeaderBytes(ack), {}));
+  ack.max_rows = 4097;
+  EXPECT_FALSE(VerifyReplyMac(context_.key, HeaderBytes(ack), {}));
+}
+
 TEST_F(CodecTest, MutatedRepliesNeverCrash) {
   auto reply = NewReply(NewRead(context_, 5).request);
   reply.payload_bytes = 64;
