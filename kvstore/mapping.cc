@@ -58,7 +58,8 @@ StatusOr<std::unique_ptr<Mapping>> Mapping::Create(const Options& options) {
   if (!reserved) {
     const uint64_t available = AvailableMemory();
     if (options.bytes > available) {
-      return Error(StatusCode::kResourceExhausted, "{} of RAM asked for, {} available",
+      return Error(StatusCode::kResourceExhausted,
+                   "{} of RAM asked for, {} available: ask for less, or free some",
                    FormatBytes(options.bytes), FormatBytes(available));
     }
     PASSBAND_RETURN_IF_ERROR(mapping->OpenPages(RoundUp(options.bytes, page)));

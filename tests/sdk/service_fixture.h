@@ -80,6 +80,7 @@ class ServiceUnderTest {
   StatusOr<std::unique_ptr<RemoteService>> ConnectRemote();
   // Starts the server anew, on the same control port.
   void RestartServer();
+  void StopServer() { server_.reset(); }
   void Disconnect() { service_.reset(); }
   void Use(std::unique_ptr<KvService> service) { service_ = std::move(service); }
 
