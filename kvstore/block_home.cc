@@ -14,6 +14,8 @@ constexpr size_t kSample = 4;
 constexpr int kSearch = 64;
 constexpr uint64_t kTicks = 16;  // in a turn of the arena
 constexpr std::chrono::milliseconds kWait{5};
+// Used so many ticks ago, a block is in use no more.
+constexpr uint32_t kColdTicks = 2;
 
 }  // namespace
 
@@ -80,12 +82,12 @@ void BlockHome::NoteTaken(uint64_t bytes) {
 
 template <typename Wanted>
 std::vector<BlockRef> BlockHome::Sample(Arena::Cursor& cursor, size_t count, Whose whose, bool seek,
-                                        Wanted wanted) {
+                                        bool few, Wanted wanted) {
   std::vector<BlockRef> of_payers;
   std::vector<BlockRef> of_others;
   const uint64_t end = cursor.laps + 2;
   for (int scans = 0; of_payers.size() < count && cursor.laps < end; ++scans) {
-    if (!of_others.empty() && scans >= kSearch) break;
+    if ((few || !of_others.empty()) && scans >= kSearch) break;
     if (!seek && of_payers.size() + of_others.size() >= count) break;
     arena_.Scan(cursor, kScan, [&](Block& block) {
       if (!wanted(block)) return;
@@ -111,7 +113,7 @@ BlockHome::Whose BlockHome::PayersFor(TenantSlot tenant) {
   return shares_.Pays(tenant) ? Whose::kPayers : Whose::kAnyones;
 }
 
-uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like, Whose whose) {
+uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like, Whose whose, Which which) {
   if (clean_bytes() == 0) return 0;
   const uint64_t before = dropped_bytes_.load(std::memory_order_relaxed);
   uint64_t freed = 0;
@@ -122,10 +124,13 @@ uint64_t BlockHome::DropClean(uint64_t bytes, uint64_t like, Whose whose) {
     shares_.Refresh(tick());
     const bool seek = shares_.payable().clean > 0;
     if (!seek && whose == Whose::kPayers) break;
-    std::vector<BlockRef> sample =
-        Sample(drop_cursor_, kSample, whose, seek, [like](const Block& block) {
-          return block.evictable() && (like == 0 || block.bytes() == like);
-        });
+    const bool cold_only = which == Which::kCold && dirty_bytes() > 0;
+    std::vector<BlockRef> sample = Sample(drop_cursor_, kSample, whose, seek, cold_only,
+                                          [like, cold_only, now = tick()](const Block& block) {
+                                            return block.evictable() &&
+                                                   (like == 0 || block.bytes() == like) &&
+                                                   (!cold_only || now - block.used() >= kColdTicks);
+                                          });
     if (sample.empty()) break;
     for (const BlockRef& block : sample) {
       std::byte* const slot = block->Evict();
@@ -145,7 +150,7 @@ std::vector<BlockRef> BlockHome::ColdDirty(size_t count) {
   shares_.Refresh(tick());
   std::vector<BlockRef> sample =
       Sample(dirty_cursor_, count * kSample, Whose::kAnyones, shares_.payable().dirty > 0,
-             [](const Block& block) { return block.writable(); });
+             /*few=*/false, [](const Block& block) { return block.writable(); });
   if (sample.size() > count) sample.resize(count);
   return sample;
 }

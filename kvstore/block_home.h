@@ -46,11 +46,14 @@ class BlockHome {
   std::byte* TakeSlot(Block& block);
   void FreeSlot(std::byte* slot);
 
+  // Which of them: while others are still to be written, those in use are worth waiting for.
+  enum class Which : uint8_t { kCold, kAny };
+
   // At whose expense the tenant may have a slot.
   Whose PayersFor(TenantSlot tenant);
   // Drops clean blocks that nobody pins, cold ones first, until `bytes` came free (those of
   // `like` bytes first, if not 0), or there are none. Returns the bytes that came free.
-  uint64_t DropClean(uint64_t bytes, uint64_t like, Whose whose);
+  uint64_t DropClean(uint64_t bytes, uint64_t like, Whose whose, Which which = Which::kAny);
   // Some of the coldest blocks that have to be written, of tenants that pay if they have any,
   // from where the last call ended; none once a whole round found none. For one thread at a time.
   std::vector<BlockRef> ColdDirty(size_t count);
@@ -93,10 +96,11 @@ class BlockHome {
   void Bury(Block& block);
   void NoteTaken(uint64_t bytes);
   // Some of the next blocks that `wanted` takes, the coldest first; none after a whole round
-  // without one. `seek`: worth some search for blocks of tenants that pay.
+  // without one, or after kSearch scans if `few` are expected. `seek`: worth some search for blocks
+  // of tenants that pay.
   template <typename Wanted>
   std::vector<BlockRef> Sample(Arena::Cursor& cursor, size_t count, Whose whose, bool seek,
-                               Wanted wanted);
+                               bool few, Wanted wanted);
 
   Arena& arena_;
   Tier* const tier_;

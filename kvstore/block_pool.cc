@@ -16,22 +16,23 @@ constexpr std::chrono::milliseconds kRetryAfterWriting{10};
 
 // `take` tries, and says whether it got something.
 template <typename Take>
-bool BlockPool::TakeWith(uint64_t bytes, TenantSlot tenant, Take take) {
-  const bool taken = take() || TakeSlowly(bytes, tenant, take);
+bool BlockPool::TakeWith(uint64_t bytes, TenantSlot tenant, BlockHome::Which which, Take take) {
+  const bool taken = take() || TakeSlowly(bytes, tenant, which, take);
   if (evictor_) evictor_(!taken);
   return taken;
 }
 
 template <typename Take>
-bool BlockPool::TakeSlowly(uint64_t bytes, TenantSlot tenant, Take take) {
+bool BlockPool::TakeSlowly(uint64_t bytes, TenantSlot tenant, BlockHome::Which asked, Take take) {
   const Time start = std::chrono::steady_clock::now();
   bool taken = false;
   bool more = true;
   while (more && !taken && std::chrono::steady_clock::now() - start < kLongestStall) {
     const BlockHome::Whose whose = home_.PayersFor(tenant);
     const bool drops = home_.tier() == nullptr || !spilling_.load(std::memory_order_relaxed);
-    more = home_.DropClean(bytes, bytes, whose) > 0 || home_.DropClean(bytes, 0, whose) > 0 ||
-           (drops && EvictOne());
+    const BlockHome::Which which = drops ? BlockHome::Which::kAny : asked;
+    more = home_.DropClean(bytes, bytes, whose, which) > 0 ||
+           home_.DropClean(bytes, 0, whose, which) > 0 || (drops && EvictOne());
     taken = take();  // another thread may have made room, too
   }
   NoteStall(std::chrono::steady_clock::now() - start);
@@ -59,7 +60,7 @@ AllocationStalls BlockPool::stalls() const {
 
 StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes, TenantSlot tenant) {
   BlockRef block;
-  const bool taken = TakeWith(bytes, tenant, [&] {
+  const bool taken = TakeWith(bytes, tenant, BlockHome::Which::kCold, [&] {
     block = home_.Create(bytes, planes, tenant);
     return static_cast<bool>(block);
   });
@@ -69,7 +70,7 @@ StatusOr<BlockRef> BlockPool::Allocate(uint64_t bytes, uint32_t planes, TenantSl
 
 StatusOr<std::byte*> BlockPool::TakeSlot(Block& block) {
   std::byte* slot = nullptr;
-  const bool taken = TakeWith(block.bytes(), block.tenant(), [&] {
+  const bool taken = TakeWith(block.bytes(), block.tenant(), BlockHome::Which::kAny, [&] {
     slot = home_.TakeSlot(block);
     return slot != nullptr;
   });

@@ -3,7 +3,9 @@
 // First a free slot; then a clean block of the coldest leaves the arena, for nothing, of a tenant
 // that has more than its share if possible (ram_shares.h); a tenant that has more gets none of
 // the others'. When there is none, the evictor is told, and the call fails: it never waits for a
-// disk, nor for longer than kLongestStall. Without a tier, and while the tier takes no more, the
+// disk, nor for longer than kLongestStall. Rows that are new leave blocks in use where they are
+// while others are still to be written: else appends that outrun the disk would push out what
+// fetches go on asking for. Without a tier, and while the tier takes no more, the
 // columns that only the prefix index claims go.
 //
 // Units    bytes.
@@ -55,11 +57,11 @@ class BlockPool {
 
  private:
   template <typename Take>
-  bool TakeWith(uint64_t bytes, TenantSlot tenant, Take take);
+  bool TakeWith(uint64_t bytes, TenantSlot tenant, BlockHome::Which which, Take take);
   bool EvictOne();
   Status Exhausted(uint64_t bytes);
   template <typename Take>
-  bool TakeSlowly(uint64_t bytes, TenantSlot tenant, Take take);
+  bool TakeSlowly(uint64_t bytes, TenantSlot tenant, BlockHome::Which which, Take take);
   void NoteStall(Duration stall);
 
   BlockHome& home_;

@@ -61,7 +61,9 @@ bool Evictor::Step() {
   const uint64_t used = home_.arena().used_bytes();
   const bool above_high = used > high_bytes_;
   const uint64_t excess = above_high ? std::min(used - high_bytes_, kDrop) : 0;
-  if (above_high && home_.DropClean(excess, 0, BlockHome::Whose::kPayers) > 0) return true;
+  if (above_high &&
+      home_.DropClean(excess, 0, BlockHome::Whose::kPayers, BlockHome::Which::kCold) > 0)
+    return true;
   const bool starved = starved_.exchange(false, std::memory_order_relaxed);
   const bool above_low = used - std::min(used, home_.clean_bytes()) > low_bytes_;
   if (!starved && !above_low && !above_high) return false;

@@ -163,6 +163,32 @@ TEST_F(BlockTest, TheLastHolderOfASpilledBlockDropsItsCopy) {
   EXPECT_EQ(home_->spilled_bytes(), 0u);
 }
 
+// Else appends that outrun the disk would push out what fetches go on asking for.
+TEST_F(BlockTest, BlocksInUseStayWhileOthersAreStillToBeWritten) {
+  using Whose = BlockHome::Whose;
+  using Which = BlockHome::Which;
+  std::vector<BlockRef> clean;
+  for (int i = 0; i < 4; ++i) {
+    clean.push_back(Make(i));
+    clean.back()->Freeze();
+    Write(*clean.back().get());
+  }
+  BlockRef dirty = Make(9);
+  dirty->Freeze();
+  EXPECT_EQ(home_->DropClean(kBytes, 0, Whose::kAnyones, Which::kCold), 0u);
+  // Two ticks later, two of them have not been used again: a tick is 4 blocks of this arena.
+  for (int i = 0; i < 8; ++i) (void)Make(i);
+  clean[1]->Touch(home_->tick());
+  clean[3]->Touch(home_->tick());
+  EXPECT_EQ(home_->DropClean(4 * kBytes, 0, Whose::kAnyones, Which::kCold), 2 * kBytes);
+  EXPECT_TRUE(clean[1]->resident() && clean[3]->resident());
+  // Whoever brings rows back gets room all the same.
+  EXPECT_EQ(home_->DropClean(kBytes, 0, Whose::kAnyones, Which::kAny), kBytes);
+  // With nothing left to be written, there is nothing to wait for.
+  dirty = {};
+  EXPECT_EQ(home_->DropClean(kBytes, 0, Whose::kAnyones, Which::kCold), kBytes);
+}
+
 TEST_F(BlockTest, TheColdestOfASampleLeavesFirst) {
   std::vector<BlockRef> blocks;
   for (int i = 0; i < 4; ++i) {
