@@ -56,7 +56,9 @@ struct Call {
   transport::RequestHeader& request() {
     return std::visit([](auto& h) -> transport::RequestHeader& { return h.request; }, header);
   }
-  uint64_t id() { return request().request_id; }
+  uint64_t id() const {
+    return std::visit([](const auto& h) { return h.request.request_id; }, header);
+  }
 };
 
 }  // namespace passband

@@ -98,7 +98,10 @@ DataLink::Handlers DataChannel::NewHandlers() {
           [this](MessageType type, IncomingReply& message) {
             type == MessageType::kHelloAck ? OnHelloAck(message) : OnReply(type, message);
           },
-      .on_error = [this](const auto& call, Status why) { OnError(call, std::move(why)); },
+      .on_error =
+          [this](const auto& call, const Status& why) {
+            End(call, why.code() == StatusCode::kDeadlineExceeded ? TimedOut(*call) : why);
+          },
       .on_unsent = [this](const auto& call, const Status& why) { OnUnsent(call, why); },
       .on_lost = [this](const Status& why) { OnLost(why); },
   };
@@ -260,11 +263,6 @@ void DataChannel::OnUnsent(const std::shared_ptr<Call>& call, const Status& stat
   call->deadline = std::min(call->deadline, Now() + kReplyAfterRefusal);
 }
 
-void DataChannel::OnError(const std::shared_ptr<Call>& call, Status status) {
-  if (status.code() == StatusCode::kDeadlineExceeded) status = TimedOut(*call);
-  End(call, std::move(status));
-}
-
 bool DataChannel::Proven(const ReplyHeader& reply, const IncomingReply& message) {
   // The text of an error comes with its header.
   const bool error = reply.code != 0;
@@ -297,9 +295,7 @@ void DataChannel::OnHelloAck(IncomingReply& message) {
     status = Error(StatusCode::kUnauthenticated, "epoch {} where {} was expected", ack->reply.epoch,
                    options_.session.epoch);
   }
-  if (status.ok()) {
-    SetLimits({ack->max_reply_bytes, ack->max_rows, ack->max_outstanding});
-  }
+  if (status.ok()) SetLimits({ack->max_reply_bytes, ack->max_rows, ack->max_outstanding});
   End(found->second, std::move(status));
 }
 
@@ -357,8 +353,7 @@ void DataChannel::Accept(const std::shared_ptr<Call>& call, const ReplyHeader& r
         ((reply.flags & transport::kHasChecksum) == 0 ||
          Checksum(call->landing) != reply.checksum)) {
       received = Error(StatusCode::kDataLoss,
-                       "the reply of passband-server at {} to request {} fails its "
-                       "checksum",
+                       "the reply of passband-server at {} to request {} fails its checksum",
                        options_.server, call->id());
     }
     if (!received.ok() && !broken_.ok()) received = broken_;
@@ -411,8 +406,7 @@ void DataChannel::Abandon(const std::shared_ptr<Call>& call) {
   call->abandoned = true;
   call->on_done = nullptr;
   if (!call->sent) {
-    auto& queue = call->bulk ? bulk_queue_ : queue_;
-    std::erase(queue, call);
+    std::erase(call->bulk ? bulk_queue_ : queue_, call);
     call->done = true;
     if (call->on_over) std::exchange(call->on_over, nullptr)();
     return;

@@ -117,7 +117,6 @@ class DataChannel {
   void Dispatch();
   void SendNow(const std::shared_ptr<Call>& call);
   void OnUnsent(const std::shared_ptr<Call>& call, const Status& status);
-  void OnError(const std::shared_ptr<Call>& call, Status status);
   void OnLost(const Status& why);
   void OnHelloAck(IncomingReply& message);
   // False, and counted: it is not signed with the session's key.

@@ -4,7 +4,7 @@ import re
 import sys
 
 FOLDERS = ("base", "kernels", "profile", "kvstore", "transport", "llama", "sdk", "services")
-LIMIT = {".h": 260, ".cuh": 400, ".cc": 430, ".cu": 420}
+LIMIT = {".h": 260, ".cuh": 400, ".cc": 420, ".cu": 420}
 # A file that must be longer says why in its opening comment, and stands here.
 # The codec: one parser and one builder a message, read side by side.
 LONGER = {"transport/codec.cc": 440}
