@@ -201,12 +201,10 @@ void PrefixIndex::RemoveLeaf(Entry& entry) {
 }
 
 void PrefixIndex::Touch(Entry& entry) {
-  if (entry.first_child == nullptr) {
-    RemoveLeaf(entry);
-    entry.used = uses_;
-    AddLeaf(entry);
-  }
+  const bool leaf = entry.first_child == nullptr;
+  if (leaf) RemoveLeaf(entry);
   entry.used = uses_;
+  if (leaf) AddLeaf(entry);
 }
 
 uint64_t PrefixIndex::Remove(Entry& leaf) {

@@ -58,8 +58,8 @@ class PrefixIndex {
   bool Insert(const NamedColumn& column);
 
   // Drops the least recently used column that nobody else claims, of a tenant that pays if some
-  // search finds one, with whatever continues it; failing that, one of which somebody claims a part. Columns that take no
-  // memory stay. Returns how many blocks went; 0 only when no block is merely cached.
+  // search finds one, with whatever continues it; failing that, one of which somebody claims a
+  // part. Columns that take no memory stay. Returns how many blocks went; 0 only when no block is merely cached.
   uint64_t EvictOne();
   // Forgets lost columns, as far as they are among the least recently used.
   void DropLost();
