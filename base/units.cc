@@ -27,6 +27,14 @@ bool SplitNumber(const std::string& text, double& number, std::string& unit) {
 
 }  // namespace
 
+std::optional<uint64_t> ParseCount(const std::string& text) {
+  uint64_t count = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, count);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return count;
+}
+
 StatusOr<uint64_t> ParseBytes(const std::string& text) {
   static constexpr std::array<std::pair<const char*, double>, 12> kUnits{{{"", 1.0},
                                                                           {"B", 1.0},

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -16,6 +17,9 @@ inline constexpr uint64_t kGiB = 1024 * kMiB;
 // "4096", "64KiB", "1.5GiB", "2GB" (decimal) -> bytes. kInvalidArgument names
 // the text and shows an example.
 StatusOr<uint64_t> ParseBytes(const std::string& text);
+
+// "100000" -> 100000. Absent unless the text is digits and nothing else, and fits.
+std::optional<uint64_t> ParseCount(const std::string& text);
 
 // 1536 -> "1.50 KiB"; below 1 KiB "812 B".
 std::string FormatBytes(double bytes);

@@ -158,14 +158,12 @@ class Faults {
   }
 
   void Number(const char* flag, const std::string& text, uint64_t low, uint64_t high, auto& out) {
-    uint64_t value = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value);
-    if (error != std::errc() || stop != end || value < low || value > high) {
+    const std::optional<uint64_t> value = ParseCount(text);
+    if (!value.has_value() || *value < low || *value > high) {
       Add("{} '{}': give a whole number from {} to {}", flag, text, low, high);
       return;
     }
-    out = static_cast<std::remove_reference_t<decltype(out)>>(value);
+    out = static_cast<std::remove_reference_t<decltype(out)>>(*value);
   }
 
   void Bytes(const char* flag, const std::string& text, uint64_t low, uint64_t& out) {

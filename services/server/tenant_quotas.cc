@@ -1,6 +1,5 @@
 #include "services/server/tenant_quotas.h"
 
-#include <charconv>
 #include <optional>
 
 #include "base/units.h"
@@ -23,12 +22,9 @@ class Parser {
 
   std::optional<uint64_t> Count(const std::string& flag, const std::string& text) {
     if (text == kNone) return std::nullopt;
-    uint64_t count = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, count);
-    if (error == std::errc() && stop == end) return count;
-    Fault(fmt::format("{} '{}': give a whole number, or none", flag, text));
-    return std::nullopt;
+    const std::optional<uint64_t> count = ParseCount(text);
+    if (!count.has_value()) Fault(fmt::format("{} '{}': give a whole number, or none", flag, text));
+    return count;
   }
 
   void Named(const std::string& entry, TenantTable::Quotas& out) {
