@@ -26,6 +26,7 @@
 
 #include "CLI/CLI.hpp"
 #include "base/units.h"
+#include "bench/percentile.h"
 #include "bench/raw_fetch.h"
 #include "nlohmann/json.hpp"
 #include "sdk/remote_service.h"
@@ -220,11 +221,6 @@ class WorkerProcess {
   int commands_ = -1;
   int results_ = -1;
 };
-
-double Percentile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(static_cast<double>(values.size() - 1) * share)];
-}
 
 struct Side {
   std::vector<double> p50;  // Of each round, seconds.

@@ -15,6 +15,7 @@
 
 #include "CLI/CLI.hpp"
 #include "bench/peers/peer.h"
+#include "bench/percentile.h"
 #include "nlohmann/json.hpp"
 
 namespace passband::bench {
@@ -27,11 +28,6 @@ struct Options {
   uint32_t rounds = 7;
   uint32_t requests = 60;
 };
-
-double Percentile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(static_cast<double>(values.size() - 1) * share)];
-}
 
 // One way to do one thing, over all rounds.
 struct Line {

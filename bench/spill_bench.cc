@@ -21,6 +21,7 @@
 #include "CLI/CLI.hpp"
 #include "base/thread.h"
 #include "base/units.h"
+#include "bench/percentile.h"
 #include "bench/raw_file.h"
 #include "kvstore/spill_database.h"
 #include "nlohmann/json.hpp"
@@ -56,11 +57,6 @@ double CpuSeconds() {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double Percentile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(static_cast<double>(values.size() - 1) * share)];
 }
 
 struct Write {

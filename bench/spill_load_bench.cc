@@ -18,6 +18,7 @@
 #include "CLI/CLI.hpp"
 #include "base/thread.h"
 #include "base/units.h"
+#include "bench/percentile.h"
 #include "bench/raw_file.h"
 #include "kvstore/spill_database.h"
 #include "kvstore/store.h"
@@ -44,12 +45,6 @@ struct Options {
 
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double Percentile(std::vector<double> values, double share) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(static_cast<double>(values.size() - 1) * share)];
 }
 
 // By name: values of all rounds; of times, one for each round.
