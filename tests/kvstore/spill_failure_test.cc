@@ -2,14 +2,15 @@
 // nothing that was taken is lost, no other bytes come back, and writing goes on afterwards.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 
 #include "kvstore/spill_database.h"
 #include "tests/kvstore/failing_disk.h"
 #include "tests/kvstore/spill_support.h"
+#include "tests/support/mounts.h"
 #include "tests/support/temp_folder.h"
 
 namespace passband {
@@ -35,6 +36,24 @@ bool PutUntilTaken(SpillDatabase& spill, uint64_t seed, PutBlocks& put) {
   return false;
 }
 
+// All that was put and flushed is there.
+std::unique_ptr<SpillDatabase> OpenAgain(const SpillDatabase::Options& options,
+                                         const PutBlocks& put) {
+  auto spill = OpenSpill(options);
+  if (spill == nullptr) return spill;
+  test::ClaimBlocks(spill->tier(), put);
+  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size()) << "all of it was flushed";
+  return spill;
+}
+
+// A spill directory on a disk that fails when it is told to.
+struct FailingSpill {
+  explicit FailingSpill(uint64_t seed) : disk(seed) { options.env = disk.env(); }
+  FailingDisk disk;
+  const test::TempFolder folder;
+  SpillDatabase::Options options = SmallSpill(folder.path());
+};
+
 struct FaultCase {
   const char* name;
   FailingDisk::Faults faults;
@@ -45,19 +64,16 @@ class SpillWriteFaultTest : public testing::TestWithParam<FaultCase> {};
 TEST_P(SpillWriteFaultTest, NothingIsLostAndWritingGoesOn) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
-  FailingDisk disk(seed);
-  const test::TempFolder folder;
-  SpillDatabase::Options options = SmallSpill(folder.path());
-  options.env = disk.env();
+  FailingSpill on(seed);
   PutBlocks put;
   {
-    disk.Set({.logs = GetParam().faults.logs});
-    const auto spill = OpenSpill(options);
+    on.disk.Set({.logs = GetParam().faults.logs});
+    const auto spill = OpenSpill(on.options);
     ASSERT_NE(spill, nullptr);
     uint64_t refused = 0;
     uint64_t next = 0;
     for (int round = 0; round < 4; ++round) {
-      disk.Set(GetParam().faults);
+      on.disk.Set(GetParam().faults);
       const uint64_t begin = next;
       for (uint64_t tries = 0; tries < 100; ++tries, ++next) {
         Status status = test::PutBlocksOf(spill->tier(), next, 1, put);
@@ -75,7 +91,7 @@ TEST_P(SpillWriteFaultTest, NothingIsLostAndWritingGoesOn) {
         }
         ASSERT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size()) << "while it fails";
       }
-      disk.Set({.logs = GetParam().faults.logs});
+      on.disk.Set({.logs = GetParam().faults.logs});
       ASSERT_GT(next, begin);
       ASSERT_TRUE(PutUntilTaken(*spill, next++, put)) << spill->Health().device;
       EXPECT_TRUE(spill->Health().device.ok());
@@ -85,10 +101,8 @@ TEST_P(SpillWriteFaultTest, NothingIsLostAndWritingGoesOn) {
     EXPECT_GT(spill->Health().device_errors, 0u) << "counted";
     EXPECT_EQ(spill->Health().damaged_planes, 0u);
   }
-  const auto spill = OpenSpill(options);
+  const auto spill = OpenAgain(on.options, put);
   ASSERT_NE(spill, nullptr);
-  test::ClaimBlocks(spill->tier(), put);
-  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size()) << "all of it was flushed";
   PutBlocks more;
   EXPECT_TRUE(PutUntilTaken(*spill, 10'000, more));
 }
@@ -103,30 +117,25 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& fault) { return std::string(fault.param.name); });
 
 void FailLog(const FailingDisk::Faults& faults, StatusCode code) {
-  FailingDisk disk(1);
-  const test::TempFolder folder;
-  SpillDatabase::Options options = SmallSpill(folder.path());
-  options.env = disk.env();
+  FailingSpill on(1);
   PutBlocks put;
   {
-    const auto spill = OpenSpill(options);
+    const auto spill = OpenSpill(on.options);
     ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 100, put).ok());
     ASSERT_TRUE(spill->tier().Flush().ok());
     CatalogBatch batch;
     batch.Put(RecordKind::kSequence, "a", "one");
-    disk.Set(faults);
+    on.disk.Set(faults);
     EXPECT_EQ(spill->catalog().Write(batch).code(), code);
-    disk.Heal();
+    on.disk.Heal();
     const Status refused = spill->catalog().Write(batch);
     EXPECT_EQ(refused.code(), code) << refused;
     EXPECT_NE(spill->Health().device.ToString().find("Start the server again"), std::string::npos)
         << spill->Health().device;
     EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
   }
-  const auto spill = OpenSpill(options);
+  const auto spill = OpenAgain(on.options, put);
   ASSERT_NE(spill, nullptr);
-  test::ClaimBlocks(spill->tier(), put);
-  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
   CatalogBatch batch;
   batch.Put(RecordKind::kSequence, "a", "one");
   EXPECT_TRUE(spill->catalog().Write(batch).ok());
@@ -143,78 +152,51 @@ TEST(SpillLogFaultTest, SoItIsWhenTheLogMeetsAFullDevice) {
 TEST(SpillReadFaultTest, FlippedBitsAndFailedReadsAreErrorsForAsLongAsTheyLast) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
-  FailingDisk disk(seed);
-  const test::TempFolder folder;
-  SpillDatabase::Options options = SmallSpill(folder.path());
-  options.env = disk.env();
-  const auto spill = OpenSpill(options);
+  FailingSpill on(seed);
+  const auto spill = OpenSpill(on.options);
   PutBlocks put;
   ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 200, put).ok());
   ASSERT_TRUE(spill->tier().Flush().ok());
 
-  disk.Set({.read_eio = .3});
+  on.disk.Set({.read_eio = .3});
   test::ReadCounts counts = test::ReadBlocks(spill->tier(), put);
   EXPECT_GT(counts.unavailable, 0u);
   EXPECT_EQ(counts.hits + counts.unavailable, 200u);
 
-  disk.Set({.read_flip = .5});
+  on.disk.Set({.read_flip = .5});
   counts = test::ReadBlocks(spill->tier(), put);
   EXPECT_GT(counts.damaged, 0u);
   EXPECT_EQ(counts.hits + counts.damaged, 200u) << "other bits are never a hit or a miss";
   EXPECT_GE(spill->Health().damaged_planes, counts.damaged);
 
-  disk.Heal();
+  on.disk.Heal();
   EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 200u);
 }
 
 TEST(SpillReadFaultTest, ADatabaseIsOpenedAgainOnceItsDeviceAnswers) {
-  FailingDisk disk(1);
-  const test::TempFolder folder;
-  SpillDatabase::Options options = SmallSpill(folder.path());
-  options.env = disk.env();
+  FailingSpill on(1);
   PutBlocks put;
   {
-    const auto spill = OpenSpill(options);
+    const auto spill = OpenSpill(on.options);
     ASSERT_TRUE(test::PutBlocksOf(spill->tier(), 0, 100, put).ok());
     ASSERT_TRUE(spill->tier().Flush().ok());
   }
-  disk.Set({.read_eio = 1});
-  EXPECT_FALSE(SpillDatabase::Open(options).ok()) << "files that cannot be read are not given up";
-  disk.Heal();
-  const auto spill = OpenSpill(options);
+  on.disk.Set({.read_eio = 1});
+  EXPECT_FALSE(SpillDatabase::Open(on.options).ok())
+      << "files that cannot be read are not given up";
+  on.disk.Heal();
+  const auto spill = OpenAgain(on.options, put);
   ASSERT_NE(spill, nullptr);
   EXPECT_FALSE(spill->losses().any());
-  test::ClaimBlocks(spill->tier(), put);
-  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, 100u);
 }
 
-// A small device of its own.
-class SmallDevice {
- public:
-  explicit SmallDevice(const std::string& size) {
-    mounted_ = ::mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
-  }
-  ~SmallDevice() {
-    if (mounted_) ::umount2(folder_.path().c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  bool MakeReadOnly() const {
-    return ::mount("tmpfs", folder_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) == 0;
-  }
-  const std::string& path() const { return folder_.path(); }
-
- private:
-  const test::TempFolder folder_;
-  bool mounted_ = false;
-};
-
 TEST(SpillDeviceTest, AFullDeviceRefusesAndTakesAgainWhenThereIsSpace) {
-  const SmallDevice device("24m");
-  if (!device.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
-  std::filesystem::create_directory(device.path() + "/spill");
-  const std::string ballast = device.path() + "/ballast";
+  const test::TempFolder folder;
+  const auto device = test::SmallDisk::Mount(folder.path(), 24 << 20);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  const std::string ballast = folder.path() + "/ballast";
   std::ofstream(ballast) << std::string(12 << 20, 'x');
-  SpillDatabase::Options options = SmallSpill(device.path() + "/spill");
+  SpillDatabase::Options options = SmallSpill(folder.path() + "/spill");
   options.capacity_bytes = 64 << 20;  // more than there is
   PutBlocks put;
   {
@@ -233,28 +215,28 @@ TEST(SpillDeviceTest, AFullDeviceRefusesAndTakesAgainWhenThereIsSpace) {
     ASSERT_TRUE(PutUntilTaken(*spill, next, put)) << spill->Health().device;
     EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
   }
-  const auto spill = OpenSpill(options);
+  const auto spill = OpenAgain(options, put);
   ASSERT_NE(spill, nullptr);
-  test::ClaimBlocks(spill->tier(), put);
-  EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
 }
 
 TEST(SpillDeviceTest, ADirectoryThatCannotBeWrittenIsRefused) {
-  const SmallDevice device("1m");
-  if (!device.mounted() || !device.MakeReadOnly()) {
-    GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  const test::TempFolder folder;
+  const auto device = test::SmallDisk::Mount(folder.path(), 1 << 20);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  if (::mount("none", folder.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, nullptr) != 0) {
+    GTEST_SKIP() << "mounting it again to be read only is not permitted here";
   }
-  const Status status = SpillDatabase::Open(SmallSpill(device.path())).status();
+  const Status status = SpillDatabase::Open(SmallSpill(folder.path() + "/spill")).status();
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.ToString().find("write access"), std::string::npos) << status;
 }
 
 TEST(SpillDeviceTest, AFullDeviceIsToldWhenOpening) {
-  const SmallDevice device("256k");
-  if (!device.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
-  std::filesystem::create_directory(device.path() + "/spill");
-  std::ofstream(device.path() + "/ballast") << std::string(1 << 20, 'x');
-  const Status status = SpillDatabase::Open(SmallSpill(device.path() + "/spill")).status();
+  const test::TempFolder folder;
+  const auto device = test::SmallDisk::Mount(folder.path(), 256 << 10);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  ASSERT_TRUE((*device)->Fill().ok());
+  const Status status = SpillDatabase::Open(SmallSpill(folder.path() + "/spill")).status();
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
 }
 
