@@ -12,6 +12,7 @@
 #include "services/worker/flags.h"
 #include "services/worker/generation.h"
 #include "services/worker/memory_report.h"
+#include "services/worker/metrics_endpoint.h"
 #include "services/worker/model_info.h"
 
 namespace passband {
@@ -41,6 +42,7 @@ struct GenerateFlags {
   Generation::Settings settings;
   bool keep_sequence = false;
   bool no_prefix = false;
+  std::string metrics;
   bool json = false;
 };
 
@@ -172,10 +174,27 @@ void PrintTexts(const Generation& generation) {
   }
 }
 
+StatusOr<std::unique_ptr<MetricsEndpoint>> ServeMetrics(const GenerateFlags& flags,
+                                                        const Workbench& bench) {
+  if (flags.metrics.empty()) return std::unique_ptr<MetricsEndpoint>();
+  return MetricsEndpoint::Start(flags.metrics, {.model = bench.model->name(),
+                                                .method = flags.method,
+                                                .transport = bench.service->transport()});
+}
+
+void Publish(const Generation& generation, const Engine& engine, MetricsEndpoint& metrics) {
+  metrics.Publish({.steps = engine.stats(),
+                   .memory = Report(generation, engine),
+                   .sequences = generation.streams().size(),
+                   .decoded_tokens = generation.times().decoded_tokens,
+                   .decode_seconds = generation.times().decode_seconds});
+}
+
 Status RunGenerate(const GenerateFlags& flags) {
   PASSBAND_ASSIGN_OR_RETURN(const Workbench bench, OpenWorkbench(flags.model, flags.service));
   PASSBAND_ASSIGN_OR_RETURN(auto prompts, ReadPrompts(flags, *bench.model));
   PASSBAND_ASSIGN_OR_RETURN(const auto engine, MakeEngine(flags, bench));
+  PASSBAND_ASSIGN_OR_RETURN(const auto metrics, ServeMetrics(flags, bench));
   std::unique_ptr<Progress> progress;
   Generation generation(*bench.model, *engine, flags.settings,
                         [&](uint64_t steps) { progress->Advance(steps); });
@@ -192,7 +211,10 @@ Status RunGenerate(const GenerateFlags& flags) {
   PASSBAND_RETURN_IF_ERROR(generation.Prefill(on_text));
   progress->Finish();
   engine->ResetStats();
-  while (!generation.finished()) PASSBAND_RETURN_IF_ERROR(generation.Step(on_text));
+  while (!generation.finished()) {
+    PASSBAND_RETURN_IF_ERROR(generation.Step(on_text));
+    if (metrics != nullptr) Publish(generation, *engine, *metrics);
+  }
   const MemoryReport report = Report(generation, *engine);
   if (flags.keep_sequence) PASSBAND_RETURN_IF_ERROR(generation.Keep());
   if (flags.json) {
@@ -299,6 +321,14 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
                     "Leave the sequences in the server, sealed, for others to start from");
   command->add_flag("--no-prefix", flags->no_prefix,
                     "Compute the whole prompt, even if its beginning is stored already");
+  command
+      ->add_option("--metrics", flags->metrics,
+                   "Serve Prometheus metrics of the decoding at http://HOST:PORT/metrics")
+      ->type_name("HOST:PORT")
+      ->check([](const std::string& text) {
+        const auto address = MetricsEndpoint::Parse(text);
+        return address.ok() ? std::string() : Message(address.status());
+      });
   command->add_flag("--json", flags->json, "Print one JSON object instead of text");
   flags->service.AddTo(*command);
   command->footer(kExamples);

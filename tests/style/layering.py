@@ -32,7 +32,7 @@ FOREIGN = {
     r"<grpc": {"services/server", "services", "sdk", "proto"},
     r"<cuda|<cooperative_groups": {"kernels"},
     r"<hwy/": {"kernels", "profile", "llama"},
-    r"<httplib|<prometheus/": {"services/server"},
+    r"<httplib|<prometheus/": {"services/server", "services/worker"},
     r"<cblas": {"llama", "services/worker"},
 }
 SOURCES = {".h", ".cc", ".cu", ".cuh"}

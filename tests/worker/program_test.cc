@@ -58,6 +58,8 @@ TEST(WorkerProgram, WrongUsageExitsWithTwo) {
       {"eval --text " + kText, "--model"},
       {"generate --model /no/such/folder --prompt x", "/no/such/folder"},
       {WithModel("generate", "--method full"), "--prompt"},
+      {WithModel("generate", "--prompt x --metrics 9462"), "give HOST:PORT"},
+      {WithModel("generate", "--prompt x --metrics host:70000"), "give HOST:PORT"},
       {WithModel("generate", "--method full --prompt x --budget 60"), "4 sinks + 64 recent"},
       {WithModel("generate", "--method guess --prompt x"), "guess"},
       {WithModel("generate", "--method full --prompt x --keep-sequence"), "--server"},
