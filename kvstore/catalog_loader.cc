@@ -95,17 +95,7 @@ Status CatalogLoader::LoadSequences() {
 Status CatalogLoader::Restore(const SequenceRecord& record) {
   PASSBAND_ASSIGN_OR_RETURN(const ModelSpec model, parts_.models.Find(record.model));
   const KvShape& shape = model.shape;
-  const bool tail = !record.tail.empty();
-  if (tail && record.tail.size() != shape.layers) {
-    return Error(StatusCode::kDataLoss, "a tail of {} layers, of {}", record.tail.size(),
-                 shape.layers);
-  }
-  for (const uint64_t number : record.columns) {
-    const auto found = columns_.find(number);
-    if (found == columns_.end() || found->second.blocks.size() != shape.layers) {
-      return Error(StatusCode::kDataLoss, "column {} is damaged or gone", number);
-    }
-  }
+  PASSBAND_RETURN_IF_ERROR(CheckServable(record, shape.layers, columns_));
   const std::shared_ptr<TenantAccount> account = parts_.tenants.Find(record.tenant);
   std::vector<Column> columns;
   std::vector<PrefixDigest> chain;
@@ -115,7 +105,7 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
     if (column.named && chain.size() + 1 == columns.size()) chain.push_back(column.digest);
   }
   const uint64_t whole = columns.size();
-  if (tail) columns.push_back(ColumnOf(shape, record.tail, account->ram_slot()));
+  if (!record.tail.empty()) columns.push_back(ColumnOf(shape, record.tail, account->ram_slot()));
   Sequence::Identity identity{.id = SequenceId(record.id),
                               .tenant = record.tenant,
                               .model = record.model,

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "kvstore/block_home.h"
 #include "kvstore/catalog.h"
+#include "kvstore/catalog_records.h"
 #include "kvstore/column_ledger.h"
 #include "kvstore/model_registry.h"
 #include "kvstore/prefix_index.h"
@@ -68,7 +69,7 @@ class CatalogLoader {
   const Parts parts_;
   ColumnLedger ledger_;
   Counts counts_;
-  absl::flat_hash_map<uint64_t, ColumnRecord> columns_;
+  ColumnRecords columns_;
   std::map<BlockAddress, BlockRef> blocks_;
 };
 

@@ -1,6 +1,7 @@
 #include "kvstore/catalog_records.h"
 
 #include <bit>
+#include <charconv>
 #include <cstring>
 #include <type_traits>
 
@@ -195,6 +196,21 @@ StatusOr<ModelSpec> ParseModel(std::string_view key, std::string_view value) {
   return model;
 }
 
+std::string Encode(const ProfileRecord& profile) {
+  return fmt::format("{}\n{}", profile.id, profile.json);
+}
+
+StatusOr<ProfileRecord> ParseProfile(std::string_view value) {
+  ProfileRecord profile;
+  const char* const end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, profile.id);
+  if (error != std::errc() || profile.id == 0 || stop == end || *stop != '\n') {
+    return Damaged("profile record");
+  }
+  profile.json.assign(stop + 1, end);
+  return profile;
+}
+
 std::string Encode(const ColumnRecord& column) {
   Writer out;
   out.Fixed(static_cast<uint8_t>(column.named ? 1 : 0));
@@ -262,6 +278,19 @@ StatusOr<uint64_t> ParseFact(std::string_view value) {
   const uint64_t fact = in.Number();
   if (!in.Done()) return Damaged("fact about the store");
   return fact;
+}
+
+Status CheckServable(const SequenceRecord& record, uint32_t layers, const ColumnRecords& columns) {
+  if (!record.tail.empty() && record.tail.size() != layers) {
+    return Error(StatusCode::kDataLoss, "a tail of {} layers, of {}", record.tail.size(), layers);
+  }
+  for (const uint64_t number : record.columns) {
+    const auto found = columns.find(number);
+    if (found == columns.end() || found->second.blocks.size() != layers) {
+      return Error(StatusCode::kDataLoss, "column {} is damaged or gone", number);
+    }
+  }
+  return OkStatus();
 }
 
 }  // namespace passband

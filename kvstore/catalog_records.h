@@ -1,6 +1,7 @@
 // Catalog records: what the store writes into the catalog, and how it is read back.
 //
-// A record is a version and its fields, little-endian. The catalog keeps it whole; parsing
+// A record is a version and its fields, little-endian; that of a profile is a line with its id,
+// and its JSON. The catalog keeps it whole; parsing
 // trusts it no further than that: one that is cut, too long, or of a later version is an error.
 //
 // Units    lengths in tokens.
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/status.h"
 #include "kvstore/prefix_chain.h"
 #include "kvstore/tier.h"
@@ -29,6 +31,14 @@ struct ColumnRecord {
   std::vector<BlockAddress> blocks;  // by layer
 
   bool operator==(const ColumnRecord&) const = default;
+};
+
+// A profile's text is its own affair; whoever sliced with it knows it by the id.
+struct ProfileRecord {
+  uint64_t id = 0;
+  std::string json;
+
+  bool operator==(const ProfileRecord&) const = default;
 };
 
 struct SequenceRecord {
@@ -50,14 +60,23 @@ std::string NumberKey(uint64_t number);
 inline constexpr char kForgottenKey[] = "forgotten";
 inline constexpr char kIdsKey[] = "ids";
 
-std::string Encode(const ModelSpec& model);  // key: the fingerprint
+std::string Encode(const ModelSpec& model);        // key: the fingerprint
+std::string Encode(const ProfileRecord& profile);  // key: the digest
 std::string Encode(const ColumnRecord& column);
 std::string Encode(const SequenceRecord& sequence);
 std::string Encode(uint64_t fact);
 
 StatusOr<ModelSpec> ParseModel(std::string_view key, std::string_view value);
+StatusOr<ProfileRecord> ParseProfile(std::string_view value);
 StatusOr<ColumnRecord> ParseColumn(std::string_view key, std::string_view value);
 StatusOr<SequenceRecord> ParseSequence(std::string_view key, std::string_view value);
 StatusOr<uint64_t> ParseFact(std::string_view value);
+
+// By number.
+using ColumnRecords = absl::flat_hash_map<uint64_t, ColumnRecord>;
+
+// Whether a sequence of a model with so many layers can be made again: kDataLoss when a column
+// that it is made of is not there, or does not fit. Whether its blocks are whole is not asked.
+Status CheckServable(const SequenceRecord& record, uint32_t layers, const ColumnRecords& columns);
 
 }  // namespace passband

@@ -42,18 +42,23 @@ class Fd {
   const int fd_;
 };
 
-Status FromErrno(int error, const std::string& what) {
+using Use = SpillDirectory::Use;
+
+constexpr char kNameIt[] = "Name the directory that a server spilled to with --spill-dir";
+
+Status FromErrno(int error, const std::string& what, Use use = Use::kServe) {
+  const bool serve = use == Use::kServe;
   const std::string why = std::strerror(error);
   switch (error) {
     case ENOENT:
-      return Error(StatusCode::kNotFound,
-                   "{}: {}. Create the directory, or name another with --spill-dir", what, why);
+      return Error(StatusCode::kNotFound, "{}: {}. {}", what, why,
+                   serve ? "Create the directory, or name another with --spill-dir" : kNameIt);
     case EACCES:
     case EPERM:
     case EROFS:
-      return Error(StatusCode::kFailedPrecondition,
-                   "{}: {}. Give the server's user write access, or name another directory", what,
-                   why);
+      return Error(StatusCode::kFailedPrecondition, "{}: {}. {}", what, why,
+                   serve ? "Give the server's user write access, or name another directory"
+                         : "Run this as the server's user");
     case ENOSPC:
     case EDQUOT:
       return Error(StatusCode::kResourceExhausted,
@@ -86,7 +91,7 @@ Status WriteAll(int fd, const std::string& text, const std::string& path) {
 
 StatusOr<std::unique_ptr<SpillDirectory>> SpillDirectory::Open(const std::string& path, Use use) {
   std::unique_ptr<SpillDirectory> directory(new SpillDirectory(path));
-  PASSBAND_RETURN_IF_ERROR(directory->CheckDirectory());
+  PASSBAND_RETURN_IF_ERROR(directory->CheckDirectory(use));
   // Before the lock, so that nothing is written to somebody else's directory.
   PASSBAND_RETURN_IF_ERROR(directory->ReadMarker(use));
   PASSBAND_RETURN_IF_ERROR(directory->Lock(use));
@@ -102,10 +107,10 @@ SpillDirectory::~SpillDirectory() {
   if (owner_fd_ >= 0) ::close(owner_fd_);
 }
 
-Status SpillDirectory::CheckDirectory() const {
+Status SpillDirectory::CheckDirectory(Use use) const {
   struct stat info;
   if (::stat(path_.c_str(), &info) != 0) {
-    return FromErrno(errno, fmt::format("spill directory '{}'", path_));
+    return FromErrno(errno, fmt::format("spill directory '{}'", path_), use);
   }
   if (!S_ISDIR(info.st_mode)) {
     return Error(StatusCode::kFailedPrecondition,
@@ -121,7 +126,7 @@ Status SpillDirectory::Lock(Use use) {
   if (owner_fd_ < 0) {
     // Nobody has ever served from it: there is no one to keep out.
     if (use == Use::kInspect && errno == ENOENT) return OkStatus();
-    return FromErrno(errno, fmt::format("spill directory '{}' cannot be locked", path_));
+    return FromErrno(errno, fmt::format("spill directory '{}' cannot be locked", path_), use);
   }
   if (::flock(owner_fd_, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return FromErrno(errno, "cannot lock " + path);
@@ -146,14 +151,17 @@ Status SpillDirectory::ReadMarker(Use use) {
       if (name == "lost+found" || name == kOwner || name == kMarkerNew || name == kProbe) continue;
       return Error(StatusCode::kFailedPrecondition,
                    "'{}' is not a Passband spill directory: it holds '{}' but no readable {}. "
-                   "Name an empty directory with --spill-dir",
-                   path_, name, kMarker);
+                   "{}",
+                   path_, name, kMarker,
+                   use == Use::kServe ? "Name an empty directory with --spill-dir" : kNameIt);
     }
     if (error) {
-      return FromErrno(error.value(), fmt::format("spill directory '{}' cannot be read", path_));
+      return FromErrno(error.value(), fmt::format("spill directory '{}' cannot be read", path_),
+                       use);
     }
     if (use == Use::kServe) return OkStatus();
-    return Error(StatusCode::kNotFound, "'{}' is empty: no server has spilled to it", path_);
+    return Error(StatusCode::kNotFound, "'{}' is empty: no server has spilled to it. {}", path_,
+                 kNameIt);
   }
   std::istringstream lines(*text);
   std::string title;
@@ -166,9 +174,10 @@ Status SpillDirectory::ReadMarker(Use use) {
   if (title == kTitle && format != fmt::format("format {}", kSpillFormat) &&
       format.starts_with("format ") && known) {
     return Error(StatusCode::kFailedPrecondition,
-                 "spill directory '{}' was written in {}, this server reads format {}: name "
-                 "another directory, or remove this one's files",
-                 path_, format, kSpillFormat);
+                 "spill directory '{}' was written in {}, this program reads format {}: {}", path_,
+                 format, kSpillFormat,
+                 use == Use::kServe ? "name another directory, or remove this one's files"
+                                    : "take the passband that came with the server that wrote it");
   }
   if (title != kTitle || !format.starts_with("format ") || !known) {
     return Error(StatusCode::kDataLoss,

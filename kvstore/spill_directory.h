@@ -27,7 +27,7 @@ class SpillDirectory {
  public:
   enum class Use {
     kServe,    // An empty directory becomes a spill directory.
-    kInspect,  // Must be one; nothing in it changes but OWNER.
+    kInspect,  // Must be one; nothing in it changes.
   };
 
   static StatusOr<std::unique_ptr<SpillDirectory>> Open(const std::string& path, Use use);
@@ -45,7 +45,7 @@ class SpillDirectory {
 
  private:
   explicit SpillDirectory(std::string path) : path_(std::move(path)) {}
-  Status CheckDirectory() const;
+  Status CheckDirectory(Use use) const;
   Status Lock(Use use);
   Status ReadMarker(Use use);
   Status WriteMarker(const char* state) const;

@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kFindings = 20;
 constexpr uint64_t kReadahead = 2 * kMiB;
+constexpr uint64_t kReportEvery = 256;  // planes
 
 struct TableFile {
   std::string path;
@@ -39,6 +40,7 @@ class PlaneCount {
     Block& block = blocks_[number];
     ++block.good;
     block.planes = shape.planes;
+    block.bytes = shape.block_bytes;
     planes_ = shape.planes;
   }
   void Damaged(uint64_t number) {
@@ -57,6 +59,7 @@ class PlaneCount {
         continue;
       }
       ++report.blocks;
+      report.block_bytes += block.bytes;
       if (whole.size() <= number) whole.resize(number + 1);
       whole[number] = true;
     }
@@ -68,6 +71,7 @@ class PlaneCount {
     uint32_t good = 0;
     uint32_t planes = 0;
     uint32_t damaged = 0;
+    uint64_t bytes = 0;
   };
   const uint64_t generation_;
   std::map<uint64_t, Block> blocks_;
@@ -82,6 +86,7 @@ class Verifier {
   StatusOr<SpillReport> Run() {
     PASSBAND_ASSIGN_OR_RETURN(
         directory_, SpillDirectory::Open(options_.directory, SpillDirectory::Use::kInspect));
+    if (!directory_->whole()) return std::move(report_);
     setup_ = {.direct_io = ReadsDirectly(), .memtable_bytes = kMiB, .strict = false};
     report_.contents = OpenContents();
     if (!report_.contents.ok()) {
@@ -91,9 +96,9 @@ class Verifier {
     const std::vector<TableFile> files = database_ != nullptr ? ListedFiles() : FilesInDirectory();
     for (const TableFile& file : files) total_bytes_ += file.bytes;
     for (const TableFile& file : files) {
+      const uint64_t end = report_.read_bytes + file.bytes;
       PASSBAND_RETURN_IF_ERROR(VerifyFile(file));
-      report_.read_bytes += file.bytes;
-      if (options_.progress) options_.progress(report_.read_bytes, total_bytes_);
+      ReadUpTo(end);
     }
     if (database_ != nullptr) PASSBAND_RETURN_IF_ERROR(VerifyRecords());
     report_.generations = report_.whole.size();
@@ -103,6 +108,11 @@ class Verifier {
  private:
   void Find(std::string text) {
     if (report_.findings.size() < kFindings) report_.findings.push_back(std::move(text));
+  }
+
+  void ReadUpTo(uint64_t bytes) {
+    report_.read_bytes = std::min(bytes, total_bytes_);
+    if (options_.progress) options_.progress(report_.read_bytes, total_bytes_);
   }
 
   bool ReadsDirectly() const {
@@ -187,8 +197,12 @@ class Verifier {
     PlaneId expected;
     i->SeekToFirst();
     if (!i->Valid()) expected = FirstKeyBehind(reader);
+    const uint64_t start = report_.read_bytes;
+    uint64_t read_bytes = 0;
     for (uint64_t seen = 0; seen < entries; ++seen) {
       if (i->Valid()) {
+        read_bytes += i->key().size() + i->value().size();
+        if (seen % kReportEvery == 0) ReadUpTo(start + read_bytes);
         const auto id = ParsePlaneKey(i->key().ToStringView());
         if (!id.has_value())
           return Error(StatusCode::kDataLoss, "a key of {} bytes", i->key().size());

@@ -1,6 +1,7 @@
 // VerifySpill: reads everything in a spill directory that no server has open, and says
 // what is damaged or missing. Changes nothing.
 //
+// A directory whose database was never created completely has nothing to lose, and is whole.
 // When the database's table of contents cannot be read, it goes by the files that are
 // there; then records that were still in the log are not seen.
 //
@@ -30,6 +31,7 @@ struct SpillReport {
   uint64_t missing_files = 0;
   uint64_t generations = 0;
   uint64_t blocks = 0;          // whole
+  uint64_t block_bytes = 0;     // of these
   uint64_t damaged_blocks = 0;  // that lack planes, those of damaged and missing files too
   uint64_t damaged_planes = 0;
   uint64_t records = 0;         // whole in one copy at least

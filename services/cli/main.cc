@@ -10,6 +10,7 @@
 #include "services/cli/inspect_command.h"
 #include "services/cli/ls_command.h"
 #include "services/cli/status_command.h"
+#include "services/cli/verify_command.h"
 #include "services/console/command.h"
 
 namespace {
@@ -26,8 +27,10 @@ constexpr char kFooter[] =
     "  passband ls --tenant search          one tenant's sequences\n"
     "  passband inspect 42                  all about one of them\n"
     "  passband drain --timeout 10m         before stopping or updating a server\n"
+    "  passband verify --spill-dir PATH     what a stopped server left on its disk\n"
     "  passband COMMAND --help              the flags of a command\n\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached.";
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached,\n"
+    "or the directory to verify cannot be opened.";
 
 }  // namespace
 
@@ -46,6 +49,7 @@ int main(int argc, char** argv) {
   passband::AddInspectCommand(app, runner);
   passband::AddDrainCommand(app, runner);
   passband::AddCalibrateCommand(app, runner);
+  passband::AddVerifyCommand(app, runner);
   const passband::Status loaded = passband::LoadConfig(app, argc, argv);
   if (loaded.code() == passband::StatusCode::kCancelled) return 0;
   if (!loaded.ok()) {

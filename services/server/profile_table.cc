@@ -1,6 +1,5 @@
 #include "services/server/profile_table.h"
 
-#include <charconv>
 #include <utility>
 
 #include "base/log.h"
@@ -37,21 +36,14 @@ Status ProfileTable::Load(const ModelTable& models) {
   return OkStatus();
 }
 
-// A record is the id, a line's end, and the profile's own text.
 void ProfileTable::Restore(std::string_view value, const ModelTable& models) {
   const auto restore = [&]() -> Status {
-    uint64_t id = 0;
-    const char* const end = value.data() + value.size();
-    const auto [stop, error] = std::from_chars(value.data(), end, id);
-    if (error != std::errc() || id == 0 || stop == end || *stop != '\n') {
-      return Error(StatusCode::kDataLoss, "its record is damaged");
-    }
-    PASSBAND_ASSIGN_OR_RETURN(std::shared_ptr<const Profile> profile,
-                              Profile::Parse(std::string(stop + 1, end)));
+    PASSBAND_ASSIGN_OR_RETURN(const ProfileRecord record, ParseProfile(value));
+    PASSBAND_ASSIGN_OR_RETURN(std::shared_ptr<const Profile> profile, Profile::Parse(record.json));
     PASSBAND_ASSIGN_OR_RETURN(const ModelRecord model, models.Find(profile->fingerprint.text()));
     PASSBAND_RETURN_IF_ERROR(CheckFits(*profile, model));
     const MutexLock lock(mutex_);
-    profiles_[id] = {.profile = std::move(profile), .durable = true};
+    profiles_[record.id] = {.profile = std::move(profile), .durable = true};
     return OkStatus();
   };
   if (const Status restored = restore(); !restored.ok()) {
@@ -69,7 +61,7 @@ StatusOr<uint64_t> ProfileTable::Register(const std::string& json, const ModelTa
   CatalogBatch batch;
   // Without its model it would not be restored.
   batch.Put(RecordKind::kModel, model.fingerprint, Encode(model.spec()));
-  batch.Put(RecordKind::kProfile, profile->digest(), fmt::format("{}\n{}", id, json));
+  batch.Put(RecordKind::kProfile, profile->digest(), Encode(ProfileRecord{.id = id, .json = json}));
   PASSBAND_RETURN_IF_ERROR(catalog_->Write(batch));
   const MutexLock lock(mutex_);
   profiles_.at(id).durable = true;

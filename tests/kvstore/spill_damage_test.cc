@@ -11,11 +11,13 @@
 #include "kvstore/spill_database.h"
 #include "kvstore/spill_verify.h"
 #include "tests/kvstore/spill_support.h"
+#include "tests/support/file_damage.h"
 #include "tests/support/temp_folder.h"
 
 namespace passband {
 namespace {
 
+using test::FilesOf;
 using test::OpenSpill;
 using test::PutBlocks;
 using test::SmallSpill;
@@ -37,27 +39,6 @@ PutBlocks Fill(const std::string& folder) {
     EXPECT_TRUE(spill->catalog().Write(batch).ok());
   }
   return put;
-}
-
-std::vector<std::string> FilesOf(const std::string& folder, const std::string& kind) {
-  std::vector<std::string> files;
-  for (const auto& file : std::filesystem::directory_iterator(folder)) {
-    const std::string name = file.path().filename().string();
-    if (name.find(kind) != std::string::npos && file.file_size() > 0) {
-      files.push_back(file.path().string());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-void FlipBit(const std::string& path, std::mt19937_64& random) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  const auto at = static_cast<std::streamoff>(random() % std::filesystem::file_size(path));
-  file.seekg(at);
-  const int byte = file.get();
-  file.seekp(at);
-  file.put(static_cast<char>(byte ^ 1 << random() % 8));
 }
 
 struct DamageCase {
@@ -128,27 +109,24 @@ TEST_P(SpillDamageTest, CostsWhatLayInTheFileOnly) {
   }
 }
 
-void Flip(const std::string& path, std::mt19937_64& random) { FlipBit(path, random); }
-void Truncate(const std::string& path, std::mt19937_64& random) {
-  std::filesystem::resize_file(path, random() % std::filesystem::file_size(path));
-}
-void Remove(const std::string& path, std::mt19937_64& /*random*/) { std::filesystem::remove(path); }
-
-INSTANTIATE_TEST_SUITE_P(
-    Damage, SpillDamageTest,
-    testing::Values(DamageCase{"SstFlipped", ".sst", Flip}, DamageCase{"SstCut", ".sst", Truncate},
-                    DamageCase{"SstGone", ".sst", Remove}, DamageCase{"LogFlipped", ".log", Flip},
-                    DamageCase{"LogCut", ".log", Truncate}, DamageCase{"LogGone", ".log", Remove},
-                    DamageCase{"ManifestFlipped", "MANIFEST", Flip},
-                    DamageCase{"ManifestCut", "MANIFEST", Truncate},
-                    DamageCase{"ManifestGone", "MANIFEST", Remove},
-                    DamageCase{"CurrentFlipped", "CURRENT", Flip},
-                    DamageCase{"CurrentCut", "CURRENT", Truncate},
-                    DamageCase{"CurrentGone", "CURRENT", Remove},
-                    DamageCase{"MarkerFlipped", "PASSBAND-SPILL", Flip},
-                    DamageCase{"MarkerGone", "PASSBAND-SPILL", Remove},
-                    DamageCase{"OptionsFlipped", "OPTIONS", Flip}),
-    [](const auto& damage) { return std::string(damage.param.name); });
+INSTANTIATE_TEST_SUITE_P(Damage, SpillDamageTest,
+                         testing::Values(DamageCase{"SstFlipped", ".sst", test::FlipBit},
+                                         DamageCase{"SstCut", ".sst", test::Truncate},
+                                         DamageCase{"SstGone", ".sst", test::Remove},
+                                         DamageCase{"LogFlipped", ".log", test::FlipBit},
+                                         DamageCase{"LogCut", ".log", test::Truncate},
+                                         DamageCase{"LogGone", ".log", test::Remove},
+                                         DamageCase{"ManifestFlipped", "MANIFEST", test::FlipBit},
+                                         DamageCase{"ManifestCut", "MANIFEST", test::Truncate},
+                                         DamageCase{"ManifestGone", "MANIFEST", test::Remove},
+                                         DamageCase{"CurrentFlipped", "CURRENT", test::FlipBit},
+                                         DamageCase{"CurrentCut", "CURRENT", test::Truncate},
+                                         DamageCase{"CurrentGone", "CURRENT", test::Remove},
+                                         DamageCase{"MarkerFlipped", "PASSBAND-SPILL",
+                                                    test::FlipBit},
+                                         DamageCase{"MarkerGone", "PASSBAND-SPILL", test::Remove},
+                                         DamageCase{"OptionsFlipped", "OPTIONS", test::FlipBit}),
+                         [](const auto& damage) { return std::string(damage.param.name); });
 
 TEST(SpillVerifyTest, AWholeDatabaseIsWhole) {
   const test::TempFolder folder;

@@ -22,7 +22,9 @@ MAY_INCLUDE = {
     "services/worker": {
         "base", "kernels", "profile", "llama", "sdk", "sdk/embedded", "services/console"
     },
-    "services/cli": {"base", "kernels", "profile", "llama", "sdk", "proto", "services/console"},
+    "services/cli": {
+        "base", "kernels", "profile", "llama", "kvstore", "sdk", "proto", "services/console"
+    },
     "services": {"base", "proto"},
 }
 # Foreign libraries stay behind one folder each.
