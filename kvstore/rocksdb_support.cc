@@ -140,6 +140,11 @@ StatusOr<std::unique_ptr<OpenDatabase>> OpenAllFamilies(const std::string& path,
   const rocksdb::Status status =
       read_only ? rocksdb::DB::OpenForReadOnly(options, path, descriptors, &handles, &db)
                 : rocksdb::DB::Open(options, path, descriptors, &handles, &db);
+  if (status.IsNoSpace()) {
+    return Error(StatusCode::kResourceExhausted,
+                 "cannot open '{}': {}. Free space on the device; what is stored there is kept",
+                 path, status.ToString());
+  }
   PASSBAND_RETURN_IF_ERROR(FromRocksDb(status, fmt::format("cannot open '{}'", path)));
   auto open = std::make_unique<OpenDatabase>();
   open->db.reset(db);

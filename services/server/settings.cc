@@ -30,7 +30,8 @@ constexpr char kExamples[] =
     "  passband-server --host 0.0.0.0 --net-devices eth0 --ram 200GiB --data-threads 2\n"
     "  passband-server --host 0.0.0.0 --data-plane grpc --tls-cert server.crt --tls-key server.key"
     " --tls-client-ca tenants.crt\n"
-    "  PASSBAND_RAM=8GiB passband-server --config /etc/passband/server.yaml";
+    "  PASSBAND_RAM=8GiB passband-server --config /etc/passband/server.yaml\n\n"
+    "Exit codes: 0 stopped as asked, 1 cannot start, 2 wrong usage.";
 
 // Everything as written, so that all faults can be told at once.
 struct Texts {

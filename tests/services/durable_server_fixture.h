@@ -24,12 +24,14 @@ class DurableServerTest : public ::testing::Test {
  protected:
   void SetUp() override { Run(); }
 
-  void Run() {
+  void Run(const std::vector<std::string>& more = {}) { RunOn(folder_.path(), more); }
+  void RunOn(const std::string& directory, const std::vector<std::string>& more = {}) {
     server_.reset();
-    auto server = test::ServerProcess::Start(
-        {.binary = PASSBAND_SERVER,
-         .flags = {"--ram", "8MiB", "--staging", "4MiB", "--huge-pages=off", "--spill-dir",
-                   folder_.path(), "--spill-limit", "256MiB"}});
+    std::vector<std::string> flags = {
+        "--ram",       "8MiB",    "--staging",     "4MiB",  "--huge-pages=off",
+        "--spill-dir", directory, "--spill-limit", "256MiB"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    auto server = test::ServerProcess::Start({.binary = PASSBAND_SERVER, .flags = flags});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     client_ = std::make_unique<RawClient>(server_->control_address(), "a");

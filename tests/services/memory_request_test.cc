@@ -3,7 +3,7 @@
 #include "base/units.h"
 #include "gmock/gmock.h"
 #include "kvstore/memory_limits.h"
-#include "tests/support/program.h"
+#include "tests/services/server_command.h"
 #include "tests/support/temp_folder.h"
 
 namespace passband::testing {
@@ -11,13 +11,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-test::Outcome RunServer(const std::string& flags) {
-  return test::Program(std::string("timeout 60 ") + PASSBAND_SERVER +
-                       " --host 127.0.0.1 --control-port 0 --data-port 0 --http-port 0 " + flags +
-                       " 2>&1")
-      .Finish();
-}
 
 TEST(MemoryRequestTest, MoreThanTheMachineHasIsRefusedAtStart) {
   for (const uint64_t bytes : {2 * (AvailableMemory("/") / kGiB) * kGiB, uint64_t{1} << 50}) {
