@@ -17,6 +17,11 @@ if(PASSBAND_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+# The sources of this folder and of those below run seldom or once: compiled in less time.
+macro(passband_cold_sources)
+  add_compile_options($<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O1>)
+endmacro()
+
 # passband_library(<name> SOURCES ... DEPS ... [PRIVATE_DEPS ...]): the target
 # passband::<name>. Includes are written from the repository's root.
 function(passband_library name)
