@@ -21,6 +21,10 @@ constexpr auto kPumpTick = std::chrono::milliseconds(1);
 // After this long without traffic it looks rarely: for keepalive only.
 constexpr auto kPumpRestsAfter = std::chrono::milliseconds(50);
 constexpr auto kPumpRest = std::chrono::milliseconds(200);
+// How long a thread polls that sleeps next, for what comes in several pieces.
+constexpr auto kShortSpin = std::chrono::microseconds(10);
+// A wait counts for one in this many in how long it is usually quiet.
+constexpr int kWaitsRemembered = 8;
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -85,7 +89,12 @@ void ProgressDriver::NotifySent() {
   last_sent_ = Now();
   // A sleeping thread armed the source before this was sent.
   WakeSleepers();
-  if (pump_rests_) pump_wake_.notify_all();
+  if (pump_rests_ || (pump_parked_ && leader_ == Leader::kNone)) WakePump();
+}
+
+void ProgressDriver::WakePump() {
+  pump_parked_ = false;
+  pump_wake_.notify_all();
 }
 
 bool ProgressDriver::Progress(Time& now) {
@@ -127,14 +136,34 @@ void ProgressDriver::WakeSleepers() {
   [[maybe_unused]] const ssize_t bytes = ::write(wake_fd_, &one, sizeof(one));
 }
 
+Duration ProgressDriver::Spin() const {
+  const Duration spin = options_.spin;
+  return usual_quiet_ <= spin ? spin : std::min<Duration>(spin, kShortSpin);
+}
+
+void ProgressDriver::LearnQuiet(Duration longest) {
+  // A very long one says no more than that polling was in vain.
+  longest = std::min<Duration>(longest, 2 * options_.spin);
+  usual_quiet_ += (longest - usual_quiet_) / kWaitsRemembered;
+}
+
 bool ProgressDriver::Lead(Lock& lock, absl::FunctionRef<bool()> ready, Time deadline) {
   Time now = Now();
   Time moved_at = now;
+  Duration longest_quiet{};
+  const Duration spin = Spin();
   while (!stopped_) {
-    if (Progress(now)) moved_at = now;
-    if (ready()) return true;
+    const bool moved = Progress(now);
+    if (moved) {
+      longest_quiet = std::max<Duration>(longest_quiet, now - moved_at);
+      moved_at = now;
+    }
+    if (ready()) {
+      LearnQuiet(longest_quiet);
+      return true;
+    }
     if (now >= deadline) return false;
-    if (now - moved_at >= options_.spin) {
+    if (now - moved_at >= spin) {
       Sleep(lock, deadline - now);
     } else {
       Pause();
@@ -158,6 +187,7 @@ bool ProgressDriver::WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready, Time
     const bool is_ready = Lead(lock, ready, deadline);
     leader_ = Leader::kNone;
     if (followers_ > 0) waiters_wake_.notify_all();
+    if (pump_parked_ && options_.busy()) WakePump();
     return is_ready;
   }
   return true;
@@ -180,13 +210,20 @@ void ProgressDriver::Pump(std::stop_token stop) {
   Time next_heartbeat = Now() + options_.heartbeat_every;
   while (!stop.stop_requested()) {
     if (leader_ == Leader::kNone) PumpTransfers(lock, next_heartbeat);
-    const Time now = Now();
+    Time now = Now();
     if (now >= next_heartbeat) {
       next_heartbeat = now + options_.heartbeat_every;
       lock.Release();
       if (options_.heartbeat) options_.heartbeat();
       lock.Regain();
       continue;
+    }
+    if (leader_ == Leader::kWaiter) {
+      pump_parked_ = true;
+      pump_wake_.wait_until(lock.lock_, next_heartbeat,
+                            [&] { return !pump_parked_ || stop.stop_requested(); });
+      pump_parked_ = false;
+      now = Now();
     }
     pump_rests_ = leader_ == Leader::kNone && now - last_sent_ > kPumpRestsAfter;
     const Duration tick = pump_rests_ ? Duration(kPumpRest) : Duration(kPumpTick);

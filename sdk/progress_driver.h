@@ -26,7 +26,8 @@ namespace passband {
 class ProgressDriver {
  public:
   struct Options {
-    // How long a waiting thread polls since something last moved.
+    // How long a waiting thread polls since something last moved. Where it is usually
+    // quiet for longer, it sleeps soon, and leaves the core to others.
     std::chrono::microseconds spin{200};
     // Called with the lock held after each progress; cheap when there is nothing.
     std::function<void(Time now)> after_progress;
@@ -78,6 +79,9 @@ class ProgressDriver {
   void Sleep(Lock& lock, Duration longest);
   void WakeSleepers();
   void GiveWay(Lock& lock);
+  Duration Spin() const;
+  void LearnQuiet(Duration longest);
+  void WakePump();
   void Pump(std::stop_token stop);
   void PumpTransfers(Lock& lock, Time until);
 
@@ -93,6 +97,8 @@ class ProgressDriver {
   int followers_ = 0;
   int sleepers_ = 0;
   bool pump_rests_ = false;
+  bool pump_parked_ = false;  // Until nobody leads and something is under way.
+  Duration usual_quiet_{};    // How long nothing moves in a wait: a moving mean.
   bool stopped_ = false;
   Time last_sent_;
 
