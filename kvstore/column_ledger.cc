@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
+
 namespace passband {
 
 void ColumnLedger::NoteColumn(const ColumnRecord& column) {
@@ -13,7 +15,7 @@ void ColumnLedger::NoteColumn(const ColumnRecord& column) {
 
 void ColumnLedger::NoteSequence(const SequenceRecord& sequence) {
   for (const uint64_t number : sequence.columns) ++columns_.at(number).uses;
-  sequences_[sequence.id] = sequence.columns;
+  sequences_[sequence.id] = {.columns = sequence.columns, .tail = sequence.tail};
 }
 
 CatalogBatch ColumnLedger::Sweep() {
@@ -33,13 +35,14 @@ CatalogBatch ColumnLedger::Sweep() {
 
 uint64_t ColumnLedger::Use(ColumnRecord& column) {
   const auto [at, added] = numbers_.emplace(column.blocks, last_number_ + 1);
-  if (added) {
-    column.number = ++last_number_;
-    columns_[column.number].blocks = column.blocks;
+  if (added) columns_[++last_number_].blocks = column.blocks;
+  column.number = at->second;
+  Column& used = columns_.at(column.number);
+  // Without a use it may be erased earlier in the batch.
+  if (used.uses++ == 0) {
     batch_.Put(RecordKind::kColumn, NumberKey(column.number), Encode(column));
   }
-  ++columns_.at(at->second).uses;
-  return at->second;
+  return column.number;
 }
 
 void ColumnLedger::Unuse(uint64_t number) {
@@ -50,31 +53,65 @@ void ColumnLedger::Unuse(uint64_t number) {
 }
 
 void ColumnLedger::Add(const ModelSpec& model, DurableSequence sequence) {
-  if (sequences_.contains(sequence.record.id)) return;
+  const uint64_t id = sequence.record.id;
+  if (added_.contains(id)) return;
   if (!models_.contains(model.fingerprint) && added_models_.insert(model.fingerprint).second) {
     batch_.Put(RecordKind::kModel, model.fingerprint, Encode(model));
   }
   std::vector<uint64_t>& columns = sequence.record.columns;
   for (ColumnRecord& column : sequence.columns) columns.push_back(Use(column));
-  batch_.Put(RecordKind::kSequence, NumberKey(sequence.record.id), Encode(sequence.record));
-  added_.insert(sequence.record.id);
-  sequences_[sequence.record.id] = std::move(columns);
+  const auto former = sequences_.find(id);
+  // After Use: what both are made of stays.
+  if (former != sequences_.end()) Retire(id, std::move(former->second));
+  batch_.Put(RecordKind::kSequence, NumberKey(id), Encode(sequence.record));
+  added_.insert(id);
+  sequences_[id] = {.columns = std::move(columns), .tail = std::move(sequence.record.tail)};
+}
+
+void ColumnLedger::Retire(uint64_t id, Recorded recorded) {
+  for (const uint64_t number : recorded.columns) {
+    if (--columns_.at(number).uses == 0) batch_.Erase(RecordKind::kColumn, NumberKey(number));
+  }
+  removed_.emplace(id, std::move(recorded));
 }
 
 void ColumnLedger::Remove(SequenceId id) {
   const auto found = sequences_.find(id.value());
   if (found == sequences_.end()) return;
   batch_.Erase(RecordKind::kSequence, NumberKey(id.value()));
-  for (const uint64_t number : found->second) {
-    if (--columns_.at(number).uses == 0) batch_.Erase(RecordKind::kColumn, NumberKey(number));
+  Retire(found->first, std::move(found->second));
+  sequences_.erase(found);
+}
+
+std::vector<SequenceId> ColumnLedger::Naming(uint64_t after, uint64_t last) const {
+  const auto names = [&](const std::vector<BlockAddress>& blocks) {
+    return std::any_of(blocks.begin(), blocks.end(), [&](const BlockAddress& address) {
+      return address.generation > after && address.generation <= last;
+    });
+  };
+  absl::flat_hash_set<uint64_t> columns;
+  for (const auto& [number, column] : columns_) {
+    if (names(column.blocks)) columns.insert(number);
   }
-  removed_.insert(sequences_.extract(found));
+  std::vector<SequenceId> ids;
+  for (const auto& [id, recorded] : sequences_) {
+    const bool one = names(recorded.tail) ||
+                     std::any_of(recorded.columns.begin(), recorded.columns.end(),
+                                 [&](uint64_t number) { return columns.contains(number); });
+    if (one) ids.emplace_back(id);
+  }
+  return ids;
+}
+
+std::vector<BlockAddress> ColumnLedger::TailOf(SequenceId id) const {
+  const auto found = sequences_.find(id.value());
+  return found == sequences_.end() ? std::vector<BlockAddress>() : found->second.tail;
 }
 
 void ColumnLedger::Apply() {
   models_.merge(added_models_);
-  for (const auto& [id, columns] : removed_) {
-    for (const uint64_t number : columns) {
+  for (const auto& [id, recorded] : removed_) {
+    for (const uint64_t number : recorded.columns) {
       const auto found = columns_.find(number);
       if (found == columns_.end() || found->second.uses > 0) continue;
       numbers_.erase(found->second.blocks);
@@ -88,12 +125,12 @@ void ColumnLedger::Apply() {
 }
 
 void ColumnLedger::Revert() {
-  for (const uint64_t id : added_) {
-    for (const uint64_t number : sequences_.at(id)) Unuse(number);
-    sequences_.erase(id);
+  for (const auto& [id, recorded] : removed_) {
+    for (const uint64_t number : recorded.columns) ++columns_.at(number).uses;
   }
-  for (const auto& [id, columns] : removed_) {
-    for (const uint64_t number : columns) ++columns_.at(number).uses;
+  for (const uint64_t id : added_) {
+    for (const uint64_t number : sequences_.at(id).columns) Unuse(number);
+    sequences_.erase(id);
   }
   sequences_.merge(removed_);
   removed_.clear();

@@ -3,6 +3,8 @@
 //
 //     Add / Remove, once or more -> batch() -> Apply once it is written, else Revert
 //
+// Adding a sequence that the catalog holds puts its record and columns in place of the former.
+//
 // Threads  not safe.
 #pragma once
 
@@ -38,6 +40,10 @@ class ColumnLedger {
   bool Holds(SequenceId id) const {
     return sequences_.contains(id.value()) && !added_.contains(id.value());
   }
+  // The sequences whose records name blocks of generations after `after`, up to `last`.
+  std::vector<SequenceId> Naming(uint64_t after, uint64_t last) const;
+  // Where the catalog says that the sequence's last blocks are, by layer.
+  std::vector<BlockAddress> TailOf(SequenceId id) const;
 
   void Add(const ModelSpec& model, DurableSequence sequence);
   void Remove(SequenceId id);
@@ -50,12 +56,18 @@ class ColumnLedger {
     std::vector<BlockAddress> blocks;
     uint64_t uses = 0;
   };
+  struct Recorded {
+    std::vector<uint64_t> columns;
+    std::vector<BlockAddress> tail;
+  };
 
   uint64_t Use(ColumnRecord& column);
+  // Takes the former columns of a sequence out of the batch's result.
+  void Retire(uint64_t id, Recorded recorded);
   void Unuse(uint64_t number);
 
   std::set<std::string> models_;
-  std::map<uint64_t, std::vector<uint64_t>> sequences_;  // id -> columns
+  std::map<uint64_t, Recorded> sequences_;  // by id
   absl::flat_hash_map<uint64_t, Column> columns_;
   std::map<std::vector<BlockAddress>, uint64_t> numbers_;
   uint64_t last_number_ = 0;
@@ -63,7 +75,7 @@ class ColumnLedger {
   CatalogBatch batch_;
   std::set<std::string> added_models_;
   std::set<uint64_t> added_;
-  std::map<uint64_t, std::vector<uint64_t>> removed_;
+  std::map<uint64_t, Recorded> removed_;
 };
 
 }  // namespace passband

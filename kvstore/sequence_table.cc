@@ -70,6 +70,12 @@ StatusOr<std::shared_ptr<Sequence>> SequenceTable::Find(const std::string& tenan
   return sequence;
 }
 
+std::shared_ptr<Sequence> SequenceTable::Find(SequenceId id) const {
+  MutexLock lock(mutex_);
+  const auto found = sequences_.find(id);
+  return found == sequences_.end() ? nullptr : found->second;
+}
+
 void SequenceTable::Erase(SequenceId id) {
   std::shared_ptr<Sequence> gone;  // outlives the lock
   MutexLock lock(mutex_);

@@ -41,6 +41,8 @@ class SequenceTable {
   Status Insert(std::shared_ptr<Sequence> sequence, OverQuota over = OverQuota::kRefused);
   // kNotFound when it is unknown, or another tenant's.
   StatusOr<std::shared_ptr<Sequence>> Find(const std::string& tenant, SequenceId id) const;
+  // Whoever's it is; null when it is unknown.
+  std::shared_ptr<Sequence> Find(SequenceId id) const;
   void Erase(SequenceId id);
 
   // Calls `visit` with every sequence after `after`, in id order, until it

@@ -14,17 +14,19 @@ constexpr int kDrops = 4;
 
 }  // namespace
 
-Status Spiller::Write(Block& block) {
+Status Spiller::Write(Block& block, WhenFull when_full) {
   while (!block.BeginWrite()) {
     if (!block.writing()) return OkStatus();
     home_.WaitForRoom(std::chrono::steady_clock::now() + kPause);
   }
-  const StatusOr<BlockAddress> address = Put({block.data(), block.bytes()}, block.planes());
+  const StatusOr<BlockAddress> address =
+      Put({block.data(), block.bytes()}, block.planes(), when_full);
   block.EndWrite(address.ok() ? *address : BlockAddress{});
   return address.status();
 }
 
-StatusOr<BlockAddress> Spiller::Put(std::span<const std::byte> bytes, uint32_t planes) {
+StatusOr<BlockAddress> Spiller::Put(std::span<const std::byte> bytes, uint32_t planes,
+                                    WhenFull when_full) {
   for (int drops = 0;; ++drops) {
     const uint64_t seen = home_.forgotten_generation();
     StatusOr<BlockAddress> address = home_.tier()->Put(bytes, planes);
@@ -33,6 +35,7 @@ StatusOr<BlockAddress> Spiller::Put(std::span<const std::byte> bytes, uint32_t p
       written_bytes_.fetch_add(bytes.size(), std::memory_order_relaxed);
     }
     const bool full = address.status().code() == StatusCode::kResourceExhausted;
+    if (full && when_full == WhenFull::kRefuse) return address;
     if (full && policy_ == FullTierPolicy::kDropOldest && drops < kDrops) {
       const Status dropped = DropOldest(seen);
       if (dropped.ok()) continue;

@@ -41,11 +41,15 @@ class Spiller {
           Catalog* catalog)
       : home_(home), index_(index), pool_(pool), policy_(policy), catalog_(catalog) {}
 
+  // A full tier: as its policy says, or nothing is forgotten for what is to be written.
+  enum class WhenFull : uint8_t { kByPolicy, kRefuse };
+
   // Makes a frozen, resident block clean, by waiting if another thread is writing it. OK as
   // well when it is clean already, or no frozen block any more.
-  Status Write(Block& block);
+  Status Write(Block& block, WhenFull when_full = WhenFull::kByPolicy);
   // Bytes that are no block of the arena (yet).
-  StatusOr<BlockAddress> Put(std::span<const std::byte> bytes, uint32_t planes);
+  StatusOr<BlockAddress> Put(std::span<const std::byte> bytes, uint32_t planes,
+                             WhenFull when_full = WhenFull::kByPolicy);
   Status Flush();
 
   // The tier took what it was last given, or may take more now.

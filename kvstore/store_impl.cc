@@ -30,8 +30,8 @@ Status Store::Impl::Start() {
   pool.set_evictor([this](bool starved) { evictor->Kick(starved); });
   restorer = std::make_unique<Restorer>(home, pool, options.restore_threads);
   if (options.catalog != nullptr) {
-    sealer =
-        std::make_unique<Sealer>(home, *spiller, *options.catalog, models, loader.TakeLedger());
+    sealer = std::make_unique<Sealer>(home, *spiller, *options.catalog, models, table,
+                                      loader.TakeLedger());
   }
   return OkStatus();
 }
@@ -101,6 +101,11 @@ StoreStats Store::Impl::MemoryStats() const {
   stats.durable_seals = seals.sealed;
   stats.seal_failures = seals.failures;
   stats.seals_pending = seals.pending;
+  stats.renewed_seals = seals.renewed;
+  stats.renewals_pending = seals.renewals_pending;
+  stats.lost_seals = seals.lost;
+  stats.erasure_failures = seals.erasure_failures;
+  stats.erasures_pending = seals.erasures_pending;
   return stats;
 }
 

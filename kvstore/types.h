@@ -132,8 +132,14 @@ struct StoreStats {
   uint64_t left_out_sequences = 0;  // recorded, but cannot be served
   uint64_t damaged_records = 0;
   uint64_t durable_seals = 0;  // by this run
-  uint64_t seal_failures = 0;  // of erasing records, too
+  uint64_t seal_failures = 0;
   uint64_t seals_pending = 0;
+  // Sealed sequences of which the tier forgot blocks,
+  uint64_t renewed_seals = 0;     // that were written and recorded anew
+  uint64_t renewals_pending = 0;  // that are still to be
+  uint64_t lost_seals = 0;        // that were nowhere else
+  uint64_t erasure_failures = 0;  // tries to erase records of closed sequences
+  uint64_t erasures_pending = 0;  // sequences whose records are still to be erased
 };
 
 }  // namespace passband

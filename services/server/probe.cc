@@ -150,11 +150,20 @@ void Probe::AddSpill(MetricFamilies& out) const {
       .Value(Number(stats.left_out_sequences));
   out.Gauge("passband_damaged_records", "Records of the spill directory that cannot be read")
       .Value(Number(stats.damaged_records));
-  out.Counter("passband_seals_total", "Sequences made durable, or not")
+  out.Counter("passband_seals_total",
+              "Sequences made durable, or not; whose blocks a full disk forgot: durable again "
+              "(renewed), or in part lost; tries to erase records that failed (erase_error)")
       .Value({{"result", "ok"}}, Number(stats.durable_seals))
-      .Value({{"result", "error"}}, Number(stats.seal_failures));
-  out.Gauge("passband_seals_pending", "Sequences that wait to be made durable or forgotten")
-      .Value(Number(stats.seals_pending));
+      .Value({{"result", "error"}}, Number(stats.seal_failures))
+      .Value({{"result", "renewed"}}, Number(stats.renewed_seals))
+      .Value({{"result", "lost"}}, Number(stats.lost_seals))
+      .Value({{"result", "erase_error"}}, Number(stats.erasure_failures));
+  out.Gauge("passband_seals_pending",
+            "Sequences that wait to be made durable, to be so again (renew), or to be forgotten")
+      .Value({{"work", "seal"}},
+             Number(stats.seals_pending - std::min(stats.seals_pending, stats.erasures_pending)))
+      .Value({{"work", "renew"}}, Number(stats.renewals_pending))
+      .Value({{"work", "erase"}}, Number(stats.erasures_pending));
   out.Counter("passband_spill_dropped_generations_total", "Generations forgotten by a full disk")
       .Value(Number(stats.dropped_generations));
   out.Counter("passband_checksum_failures_total", "Reads of the disk whose bytes were damaged")

@@ -99,11 +99,13 @@ Status CheckEmpty(const std::string& page) {
   const double held =
       Metric(page, "passband_memory_used_bytes") - Metric(page, "passband_memory_cached_bytes");
   if (held != 0) return Error(StatusCode::kFailedPrecondition, "{} bytes are held", held);
-  for (const char* name : {"passband_sessions", "passband_sequences{state=\"open\"}",
-                           "passband_sequences{state=\"sealed\"}", "passband_staging_used_bytes",
-                           "passband_restores_pending", "passband_seals_pending",
-                           "passband_lost_blocks_total", "passband_checksum_failures_total",
-                           "passband_left_out_sequences", "passband_damaged_records"}) {
+  for (const char* name :
+       {"passband_sessions", "passband_sequences{state=\"open\"}",
+        "passband_sequences{state=\"sealed\"}", "passband_staging_used_bytes",
+        "passband_restores_pending", "passband_seals_pending{work=\"seal\"}",
+        "passband_seals_pending{work=\"renew\"}", "passband_seals_pending{work=\"erase\"}",
+        "passband_lost_blocks_total", "passband_checksum_failures_total",
+        "passband_left_out_sequences", "passband_damaged_records"}) {
     const double value = Metric(page, name);
     if (value > 0) return Error(StatusCode::kFailedPrecondition, "{} is {}", name, value);
   }

@@ -1,117 +1,21 @@
 // Goal: what is sealed survives a crash: the same bytes, prefixes and ids; what is not is
 // NOT_FOUND; damage costs what it hits, and is counted; no id is given twice.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <memory>
 #include <set>
 #include <thread>
 
-#include "base/units.h"
 #include "kvstore/catalog_records.h"
-#include "kvstore/store.h"
-#include "tests/kvstore/memory_catalog.h"
-#include "tests/kvstore/memory_tier.h"
+#include "tests/kvstore/store_restart_fixture.h"
 
 namespace passband {
 namespace {
 
-constexpr char kTenant[] = "ann";
-constexpr KvShape kShape{.layers = 2, .kv_heads = 4, .row_bytes = 16};
-const uint64_t kBlockBytes = kShape.block_bytes();  // 4 KiB
-
-class StoreRestartTest : public testing::Test {
- protected:
-  void SetUp() override { Start(); }
-
-  void Start(uint64_t blocks = 64) {
-    auto store = Store::Create({.arena = {.bytes = blocks * kBlockBytes, .slab_bytes = kBlockBytes},
-                                .tenant_quota = quota_,
-                                .tier = &tier_,
-                                .catalog = &catalog_});
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
-  }
-  // As kill -9 would: nothing is told of it.
-  void CrashAndStart() {
-    catalog_.Freeze(true);  // what the destructor writes is too late
-    store_.reset();
-    catalog_.Freeze(false);
-    tier_.Crash();
-    Start();
-  }
-  void Register() {
-    ASSERT_TRUE(store_
-                    ->RegisterModel({.fingerprint = "m",
-                                     .name = "Model",
-                                     .shape = kShape,
-                                     .detail = std::string("\0x", 2)})
-                    .ok());
-  }
-  SequenceId Open(std::vector<uint32_t> ids = {}, const char* tenant = kTenant) {
-    Register();
-    const auto opened = store_->Open(
-        {.tenant = tenant, .model = "m", .owner = OwnerId(1), .token_ids = std::move(ids)});
-    EXPECT_TRUE(opened.ok()) << opened.status();
-    return opened->id;
-  }
-  static std::vector<uint32_t> Ids(uint64_t count, uint32_t salt) {
-    std::vector<uint32_t> ids(count);
-    for (uint64_t i = 0; i < count; ++i) ids[i] = static_cast<uint32_t>(i * 7 + salt);
-    return ids;
-  }
-  static std::byte Mark(uint64_t salt, uint32_t layer, uint64_t token, uint32_t head) {
-    return static_cast<std::byte>(salt * 31 + layer * 97 + token * 7 + head * 3 + 1);
-  }
-  void Append(SequenceId id, uint64_t first, uint64_t count, uint64_t salt,
-              const char* tenant = kTenant) {
-    for (uint32_t layer = 0; layer < kShape.layers; ++layer) {
-      for (uint64_t t = first; t < first + count;) {
-        const auto piece =
-            static_cast<uint32_t>(std::min(first + count - t, kBlockTokens - t % kBlockTokens));
-        auto slot = store_->BeginAppend(tenant, id, layer, t, piece);
-        ASSERT_TRUE(slot.ok()) << slot.status();
-        std::vector<std::byte> rows;
-        for (uint32_t head = 0; head < kShape.kv_heads; ++head) {
-          for (uint64_t row = t; row < t + piece; ++row) {
-            rows.insert(rows.end(), kShape.row_bytes, Mark(salt, layer, row, head));
-          }
-        }
-        slot->Scatter(rows.data());
-        ASSERT_TRUE(slot->Commit().ok());
-        t += piece;
-      }
-    }
-  }
-  Status Check(SequenceId id, uint64_t first, uint64_t count, uint64_t salt,
-               const char* tenant = kTenant) {
-    for (uint32_t layer = 0; layer < kShape.layers; ++layer) {
-      PinnedRows rows;
-      PASSBAND_RETURN_IF_ERROR(store_->ResolveRange(tenant, id, layer, first, count, rows));
-      for (uint64_t i = 0; i < rows.rows().size(); ++i) {
-        const std::vector<std::byte> row(kShape.row_bytes, Mark(salt, layer, first + i % count,
-                                                                static_cast<uint32_t>(i / count)));
-        if (std::memcmp(rows.rows()[i], row.data(), row.size()) != 0) {
-          return Error(StatusCode::kInternal, "layer {} row {} is wrong", layer, i);
-        }
-      }
-    }
-    return OkStatus();
-  }
-  // Until the store's threads have done what was asked.
-  void Settle() {
-    for (int i = 0; i < 1000 && store_->Stats().seals_pending > 0; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    EXPECT_EQ(store_->Stats().seals_pending, 0u);
-  }
-
-  MemoryTier tier_{64 * kMiB, 64 * kKiB};
-  MemoryCatalog catalog_;
-  TenantQuota quota_;
-  std::unique_ptr<Store> store_;
-};
+using test::kBlockBytes;
+using test::kShape;
+using test::kTenant;
+using test::StoreRestartTest;
 
 TEST_F(StoreRestartTest, IdsOfAnEarlierRunMeetNoSequence) {
   std::set<uint64_t> given;
@@ -202,7 +106,7 @@ TEST_F(StoreRestartTest, WhatIsNotSealedIsGone) {
   EXPECT_EQ(Check(id, 0, 64, 1).code(), StatusCode::kNotFound);
   Register();
   EXPECT_EQ(*store_->Lookup(kTenant, "m", Ids(128, 1)), 0u);
-  EXPECT_EQ(tier_.Stats().blocks, 0u);
+  EXPECT_EQ(tier_->Stats().blocks, 0u);
 }
 
 TEST_F(StoreRestartTest, SharedColumnsAreRecordedOnce) {
@@ -221,7 +125,7 @@ TEST_F(StoreRestartTest, SharedColumnsAreRecordedOnce) {
   EXPECT_EQ(catalog_.records(RecordKind::kSequence), 20u);
   CrashAndStart();
   for (const SequenceId id : ids) EXPECT_TRUE(Check(id, 0, 300, 1).ok());
-  EXPECT_LE(tier_.Stats().blocks, 2u * (4 + 20));
+  EXPECT_LE(tier_->Stats().blocks, 2u * (4 + 20));
   for (const SequenceId id : ids) ASSERT_TRUE(store_->Close(kTenant, id).ok());
   Settle();
   EXPECT_EQ(catalog_.records(RecordKind::kColumn), 0u);
@@ -316,7 +220,7 @@ TEST_F(StoreRestartTest, ADamagedBlockCostsOnlyItself) {
   MissingBlocks missing;
   PinnedRows rows;
   ASSERT_TRUE(store_->ResolveRange(kTenant, id, 1, 64, 64, rows, missing).ok());
-  tier_.Damage(missing.parts().at(0).block->address());
+  tier_->Damage(missing.parts().at(0).block->address());
   missing.Clear();
   EXPECT_EQ(Check(id, 64, 64, 1).code(), StatusCode::kDataLoss);
   EXPECT_TRUE(Check(id, 0, 64, 1).ok());
@@ -383,7 +287,7 @@ TEST_F(StoreRestartTest, AStoreThatIsTooSmallErasesNothing) {
     const auto small =
         Store::Create({.arena = {.bytes = 16 * kBlockBytes, .slab_bytes = kBlockBytes},
                        .max_sequences = 1,
-                       .tier = &tier_,
+                       .tier = tier_.get(),
                        .catalog = &catalog_});
     ASSERT_TRUE(small.ok()) << small.status();
     EXPECT_EQ((*small)->Stats().restored_sequences, 1u);
@@ -420,6 +324,7 @@ TEST_F(StoreRestartTest, WhatTheTierForgotIsKnownToBeLost) {
     ASSERT_TRUE(store_->Seal(kTenant, next).ok());
   }
   EXPECT_GT(store_->Stats().dropped_generations, 0u);
+  EXPECT_TRUE(Eventually([&] { return store_->Stats().lost_seals > 0; })) << "it is counted";
   store_.reset();
   store = Store::Create({.arena = {.bytes = 16 * kBlockBytes, .slab_bytes = kBlockBytes},
                          .tier = small.get(),
