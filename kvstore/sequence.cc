@@ -42,15 +42,13 @@ StatusOr<Sequence::Contents> Sequence::FromColumns(const Identity& identity,
 
 Sequence::Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed)
     : identity_(std::move(identity)),
-      clock_(clock),
+      life_(clock, identity_.ttl),
       sealed_(sealed),
-      contents_(std::move(contents)) {
-  Touch();
-}
+      contents_(std::move(contents)) {}
 
 StatusOr<Layer::Ticket> Sequence::BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
                                               BlockPool& pool, MissingBlocks& missing) {
-  Touch();
+  life_.Touch();
   PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
   if (count == 0 || count > kBlockTokens || first % kBlockTokens + count > kBlockTokens) {
     return Error(StatusCode::kInvalidArgument,
@@ -68,7 +66,7 @@ StatusOr<Layer::Ticket> Sequence::BeginAppend(uint32_t layer, uint64_t first, ui
 
 Status Sequence::Commit(uint32_t layer, const Layer::Ticket& ticket,
                         std::vector<NamedColumn>& complete) {
-  Touch();
+  life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   PASSBAND_RETURN_IF_ERROR(InLayer(contents_.layers[layer].Commit(ticket), id(), layer));
@@ -84,7 +82,7 @@ void Sequence::Abort(uint32_t layer, const Layer::Ticket& ticket) {
 
 Status Sequence::Resolve(std::span<const RowGroup> groups, PinnedRows& out,
                          MissingBlocks& missing) {
-  Touch();
+  life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   return ResolveLocked(groups, out, missing);
@@ -110,7 +108,7 @@ Status Sequence::ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out
 
 Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out,
                               MissingBlocks& missing) {
-  Touch();
+  life_.Touch();
   PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
@@ -127,7 +125,7 @@ Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, Pi
 // ids meanwhile, it is done again or found out of place.
 Status Sequence::ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_ids,
                                 std::vector<NamedColumn>& complete) {
-  Touch();
+  life_.Touch();
   while (true) {
     uint64_t version = 0;
     PrefixDigest parent = identity_.root;
@@ -157,7 +155,7 @@ Status Sequence::ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_
 }
 
 Status Sequence::Truncate(uint64_t tokens) {
-  Touch();
+  life_.Touch();
   std::vector<BlockRef> released;  // outlives the lock
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckAppendable());
@@ -176,7 +174,7 @@ Status Sequence::Truncate(uint64_t tokens) {
 }
 
 Status Sequence::Seal() {
-  Touch();
+  life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   for (const Layer& layer : contents_.layers) {
@@ -188,7 +186,7 @@ Status Sequence::Seal() {
 }
 
 StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
-  Touch();
+  life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   if (tokens > Committed()) {
@@ -239,9 +237,22 @@ bool Sequence::ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef
 }
 
 std::optional<Sequence::Closed> Sequence::Close() {
-  Closed closed;
   MutexLock lock(mutex_);
+  return CloseLocked();
+}
+
+std::optional<Sequence::Closed> Sequence::CloseIfOver() {
+  MutexLock lock(mutex_);
+  if (!life_.over()) return std::nullopt;
+  for (const Layer& layer : contents_.layers) {
+    if (layer.appending()) return std::nullopt;
+  }
+  return CloseLocked();
+}
+
+std::optional<Sequence::Closed> Sequence::CloseLocked() {
   if (closed_) return std::nullopt;
+  Closed closed;
   closed_ = true;
   closed.sealed = sealed_;
   std::swap(closed.contents, contents_);
@@ -269,9 +280,8 @@ std::vector<NamedColumn> Sequence::GivenColumns() const {
 StatusOr<SequenceInfo> Sequence::Stat() const {
   SequenceInfo info{
       .id = id(), .tenant = identity_.tenant, .model = identity_.model, .owner = identity_.owner};
-  const Duration idle =
-      clock_.Now().time_since_epoch() - Duration(touched_.load(std::memory_order_relaxed));
-  info.idle_seconds = std::max(0.0, Seconds(idle));
+  info.idle_seconds = Seconds(life_.idle());
+  info.ttl_seconds = Seconds(life_.ttl().after);
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   info.state = sealed_ ? SequenceState::kSealed : SequenceState::kOpen;
@@ -352,10 +362,6 @@ void Sequence::TakeComplete(std::vector<NamedColumn>& complete) {
   for (; contents_.indexed < end; ++contents_.indexed) {
     complete.push_back(ColumnAt(contents_.indexed));
   }
-}
-
-void Sequence::Touch() {
-  touched_.store(clock_.Now().time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 }  // namespace passband

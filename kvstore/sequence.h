@@ -13,7 +13,6 @@
 // Errors   as store.h; kNotFound after Close.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -29,6 +28,7 @@
 #include "kvstore/pinned_rows.h"
 #include "kvstore/prefix_chain.h"
 #include "kvstore/prefix_index.h"
+#include "kvstore/sequence_life.h"
 #include "kvstore/types.h"
 
 namespace passband {
@@ -44,6 +44,7 @@ class Sequence {
     uint64_t max_tokens = 0;  // 0: no limit of its own
     PrefixDigest root{};      // of its prefix chain
     std::shared_ptr<TenantAccount> account;
+    Ttl ttl{};  // at first
   };
 
   // What a sequence starts from.
@@ -68,6 +69,8 @@ class Sequence {
   // Never change: need no lock.
   SequenceId id() const { return identity_.id; }
   const Identity& identity() const { return identity_; }
+  SequenceLife& life() { return life_; }
+  const SequenceLife& life() const { return life_; }
 
   // A ticket without a block: `missing` is to be restored first.
   StatusOr<Layer::Ticket> BeginAppend(uint32_t layer, uint64_t first, uint32_t count,
@@ -104,6 +107,8 @@ class Sequence {
     bool sealed = false;
   };
   std::optional<Closed> Close();
+  // The same, if it is over and no append is under way; else nothing.
+  std::optional<Closed> CloseIfOver();
   // False when it is closed or sealed.
   bool CloseUnlessSealed();
 
@@ -128,11 +133,10 @@ class Sequence {
   void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out, MissingBlocks& missing)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Touch();
+  std::optional<Closed> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Identity identity_;
-  const Clock& clock_;
-  std::atomic<Time::rep> touched_;
+  SequenceLife life_;
   mutable Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool sealed_ ABSL_GUARDED_BY(mutex_) = false;

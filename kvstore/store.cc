@@ -39,6 +39,11 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
     return Error(StatusCode::kOutOfRange, "{} token ids for a sequence of {} tokens at most",
                  request.token_ids.size(), request.max_tokens);
   }
+  if (request.ttl < Duration::zero() || request.ttl > kMaxTtl) {
+    return Error(StatusCode::kInvalidArgument, "a TTL of {:.0f} s: give {:.0f} s at most",
+                 Seconds(request.ttl), Seconds(kMaxTtl));
+  }
+  const bool own_ttl = request.ttl > Duration::zero();
   Sequence::Identity identity{.id = impl_->table.NextId(),
                               .tenant = request.tenant,
                               .model = request.model,
@@ -46,7 +51,9 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
                               .owner = request.owner,
                               .max_tokens = request.max_tokens,
                               .root = PrefixRoot(request.model, request.tenant),
-                              .account = impl_->tenants.Find(request.tenant)};
+                              .account = impl_->tenants.Find(request.tenant),
+                              .ttl = own_ttl ? Ttl{request.ttl, true} : impl_->UsualTtl()};
+  if (own_ttl) impl_->any_ttl.store(true, std::memory_order_relaxed);
   std::vector<PrefixDigest> chain;
   ExtendPrefixChain(identity.root, request.token_ids, chain);
   std::vector<Column> columns;
@@ -73,6 +80,7 @@ StatusOr<SequenceId> Store::Fork(const std::string& tenant, SequenceId id, uint6
   Sequence::Identity identity = parent->identity();
   identity.id = impl_->table.NextId();
   identity.owner = owner;
+  identity.ttl = parent->life().ttl();
   const SequenceId fork = identity.id;
   PASSBAND_RETURN_IF_ERROR(impl_->table.Insert(
       std::make_shared<Sequence>(std::move(identity), std::move(contents), impl_->clock)));
@@ -97,12 +105,11 @@ Status Store::Close(const std::string& tenant, SequenceId id) {
   PASSBAND_ASSIGN_OR_RETURN(const auto sequence, impl_->table.Find(tenant, id));
   std::optional<Sequence::Closed> closed = sequence->Close();
   if (!closed.has_value()) return Error(StatusCode::kNotFound, "sequence {} is not open", id);
-  impl_->table.Erase(id);
-  if (closed->sealed && impl_->sealer != nullptr) {
-    impl_->sealer->Forget(id, std::move(closed->contents));
-  }
+  impl_->Bury(id, *std::move(closed));
   return OkStatus();
 }
+
+uint64_t Store::Reap() { return impl_->Reap(); }
 
 uint64_t Store::CloseOwned(OwnerId owner) {
   uint64_t closed = 0;

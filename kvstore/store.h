@@ -35,7 +35,7 @@
 //            them before the store (checked).
 // Errors     kNotFound           unknown or closed sequence, or another
 //                                tenant's (the two are not told apart)
-//            kInvalidArgument    layer, head or count out of the model's shape
+//            kInvalidArgument    layer, head or count out of the model's shape; a TTL beyond kMaxTtl
 //            kOutOfRange         token index at or past the layer's length;
 //                                past committed tokens (Fork, Truncate); past
 //                                max_tokens
@@ -69,6 +69,7 @@
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/restorer.h"
+#include "kvstore/sequence_life.h"
 #include "kvstore/tenant_table.h"
 #include "kvstore/tier.h"
 #include "kvstore/types.h"
@@ -83,6 +84,10 @@ class Store {
     const Clock* clock = nullptr;  // null: the real one
     TenantQuota tenant_quota;      // of each tenant but those named here:
     TenantTable::Quotas tenant_quotas;
+    // Sequences that ask for no TTL of their own are closed after so long without use; zero:
+    // never. How often they are looked for; zero: only by calls of Reap.
+    Duration sequence_ttl{};
+    Duration reap_interval = std::chrono::seconds(1);
 
     Tier* tier = nullptr;        // null: RAM is all there is
     Catalog* catalog = nullptr;  // null: nothing survives a restart; else needs a tier
@@ -102,6 +107,7 @@ class Store {
     std::vector<uint32_t> token_ids;  // the prompt; may be empty
     bool share_prefix = true;         // start from cached blocks of the same tokens
     uint64_t max_tokens = 0;          // 0: no limit of its own
+    Duration ttl{};                   // zero: the store's usual one
   };
   struct OpenResult {
     SequenceId id;
@@ -171,6 +177,8 @@ class Store {
   // Forgets the sequence. Its complete blocks stay findable by prefix until
   // their memory is needed.
   Status Close(const std::string& tenant, SequenceId id);
+  // Closes the sequences, sealed ones too, that nobody used for their TTL. Returns how many.
+  uint64_t Reap();
   // Closes every unsealed sequence of an owner that is gone, with its appends
   // under way (their Commit gives kNotFound). Returns how many.
   uint64_t CloseOwned(OwnerId owner);

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <random>
+#include <utility>
+
+#include "base/log.h"
 
 namespace passband {
 
@@ -19,7 +23,16 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
             FirstSequenceId(std::chrono::system_clock::now(), std::random_device()())) {}
 
 Status Store::Impl::Start() {
-  if (options.tier == nullptr) return OkStatus();
+  if (options.tier != nullptr) PASSBAND_RETURN_IF_ERROR(StartTier());
+  for (const auto& sequence : table.All()) sequence->life().SetTtl(UsualTtl());
+  any_ttl.store(options.sequence_ttl > Duration::zero());
+  if (options.reap_interval > Duration::zero()) {
+    reaper = std::make_unique<Reaper>(options.reap_interval, [this] { Reap(); });
+  }
+  return OkStatus();
+}
+
+Status Store::Impl::StartTier() {
   CatalogLoader loader({options.catalog, options.tier, home, index, models, tenants, table, clock});
   if (options.catalog != nullptr) PASSBAND_RETURN_IF_ERROR(loader.Load());
   loaded = loader.counts();
@@ -37,6 +50,7 @@ Status Store::Impl::Start() {
 }
 
 Store::Impl::~Impl() {
+  reaper.reset();
   sealer.reset();
   restorer.reset();
   evictor.reset();
@@ -59,6 +73,27 @@ void Store::Impl::Settle(const Status& status, PinnedRows::Mark mark, PinnedRows
   ram_hits.fetch_add(found, std::memory_order_relaxed);
 }
 
+uint64_t Store::Impl::Reap() {
+  if (!any_ttl.load(std::memory_order_relaxed)) return 0;
+  uint64_t count = 0;
+  table.ForEach(SequenceId(), [&](Sequence& sequence) {
+    if (!sequence.life().over()) return true;
+    std::optional<Sequence::Closed> closed = sequence.CloseIfOver();
+    if (!closed.has_value()) return true;
+    Bury(sequence.id(), *std::move(closed));
+    ++count;
+    return true;
+  });
+  reaped.fetch_add(count, std::memory_order_relaxed);
+  if (count > 0) log::Info("sequences_reaped", {{"sequences", count}});
+  return count;
+}
+
+void Store::Impl::Bury(SequenceId id, Sequence::Closed closed) {
+  table.Erase(id);
+  if (closed.sealed && sealer != nullptr) sealer->Forget(id, std::move(closed.contents));
+}
+
 StoreStats Store::Impl::MemoryStats() const {
   StoreStats stats{.capacity_bytes = arena->bytes(),
                    .used_bytes = arena->used_bytes(),
@@ -69,6 +104,7 @@ StoreStats Store::Impl::MemoryStats() const {
                    .evicted_blocks = pool.evicted_blocks(),
                    .allocation_failures = pool.failures(),
                    .allocation_stalls = pool.stalls()};
+  stats.sequences_reaped = reaped.load(std::memory_order_relaxed);
   stats.ram_hits = ram_hits.load(std::memory_order_relaxed);
   if (options.tier == nullptr) return stats;
   const TierStats tier = options.tier->Stats();

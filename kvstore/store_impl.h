@@ -15,6 +15,7 @@
 #include "kvstore/evictor.h"
 #include "kvstore/model_registry.h"
 #include "kvstore/prefix_index.h"
+#include "kvstore/reaper.h"
 #include "kvstore/restorer.h"
 #include "kvstore/sealer.h"
 #include "kvstore/sequence.h"
@@ -29,6 +30,7 @@ struct Store::Impl {
   ~Impl();
   // Reads the catalog and starts the threads.
   Status Start();
+  Status StartTier();
 
   // Gives columns to the prefix index. When the index has dropped columns before
   // them (equal ones that another sequence had given), gives all of the
@@ -36,6 +38,11 @@ struct Store::Impl {
   void Publish(const Sequence& sequence, const std::vector<NamedColumn>& columns);
   // After an error, or with something missing, nothing has been resolved.
   void Settle(const Status& status, PinnedRows::Mark mark, PinnedRows& out, MissingBlocks& missing);
+  // What a sequence without a TTL of its own has.
+  Ttl UsualTtl() const { return {.after = options.sequence_ttl, .own = false}; }
+  uint64_t Reap();
+  // After Sequence::Close.
+  void Bury(SequenceId id, Sequence::Closed closed);
   // All but what is counted by sequence.
   StoreStats MemoryStats() const;
 
@@ -52,12 +59,15 @@ struct Store::Impl {
   std::atomic<uint64_t> prefix_lookups{0};
   std::atomic<uint64_t> prefix_hits{0};
   std::atomic<uint64_t> ram_hits{0};
+  std::atomic<uint64_t> reaped{0};
+  std::atomic<bool> any_ttl{false};  // some sequence has or had one
   // Null without a tier.
   std::unique_ptr<Spiller> spiller;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<Restorer> restorer;
   std::unique_ptr<Sealer> sealer;  // null without a catalog
   CatalogLoader::Counts loaded;
+  std::unique_ptr<Reaper> reaper;
 };
 
 }  // namespace passband

@@ -71,6 +71,7 @@ struct SequenceInfo {
   uint64_t resident_bytes = 0;  // arena bytes it refers to
   uint64_t spilled_bytes = 0;   // in blocks that are in the tier only
   double idle_seconds = 0;
+  double ttl_seconds = 0;  // closed after so long without use; 0: never
 };
 
 // Rows of one (sequence, layer, kv head), by token index in any order.
@@ -99,11 +100,12 @@ struct StoreStats {
   uint64_t cached_bytes = 0;    // only the prefix index refers to them: evictable
   uint64_t sequences_open = 0;
   uint64_t sequences_sealed = 0;
-  uint64_t stored_tokens = 0;   // sum of committed tokens, shared counted once a sequence
-  uint64_t prefix_blocks = 0;   // entries of the prefix index
-  uint64_t prefix_lookups = 0;  // tokens asked for at open
-  uint64_t prefix_hits = 0;     // tokens found
-  uint64_t evicted_blocks = 0;  // of cached columns that were forgotten
+  uint64_t sequences_reaped = 0;  // closed because nobody used them for their TTL
+  uint64_t stored_tokens = 0;     // sum of committed tokens, shared counted once a sequence
+  uint64_t prefix_blocks = 0;     // entries of the prefix index
+  uint64_t prefix_lookups = 0;    // tokens asked for at open
+  uint64_t prefix_hits = 0;       // tokens found
+  uint64_t evicted_blocks = 0;    // of cached columns that were forgotten
   uint64_t allocation_failures = 0;
   AllocationStalls allocation_stalls;
 

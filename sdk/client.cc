@@ -42,6 +42,8 @@ SequenceStat ToPublic(const passband::SequenceStat& stat) {
       .known_tokens = stat.known_tokens,
       .shared_tokens = stat.shared_tokens,
       .resident_bytes = stat.resident_bytes,
+      .idle_seconds = stat.idle_seconds,
+      .ttl = stat.ttl,
   };
 }
 
@@ -117,7 +119,8 @@ Status Client::RegisterModel(const Model& model) {
 Result<Opened> Client::Open(const OpenRequest& request) {
   const auto opened = impl_->service->Open({.model = request.model,
                                             .token_ids = request.token_ids,
-                                            .share_prefix = request.share_prefix});
+                                            .share_prefix = request.share_prefix,
+                                            .ttl = request.ttl});
   if (!opened.ok()) return Refused<Opened>(opened.status());
   return Opened{opened->id.value(), opened->matched_tokens};
 }

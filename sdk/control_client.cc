@@ -49,7 +49,8 @@ struct ControlClient::Impl {
 
   const Options options;
   std::unique_ptr<v1::Control::Stub> stub;
-  std::string session;  // Written by Connect(), before other threads call.
+  std::string session;     // Written by Connect(), before other threads call.
+  bool lifetimes = false;  // the same
   std::string token;
 
   // The heartbeat under way, if any.
@@ -58,6 +59,13 @@ struct ControlClient::Impl {
   std::unique_ptr<grpc::ClientContext> heartbeat ABSL_GUARDED_BY(mutex);
   v1::HeartbeatRequest heartbeat_request;
   v1::HeartbeatResponse heartbeat_response;
+
+  Status CheckLifetimes(const char* what) const {
+    if (lifetimes) return OkStatus();
+    return Error(StatusCode::kUnimplemented,
+                 "passband-server at {} knows nothing of {}: update it, or ask for none",
+                 options.target.address, what);
+  }
 
   void Prepare(grpc::ClientContext& context, Milliseconds timeout) const {
     SetTimeout(context, timeout);
@@ -97,8 +105,9 @@ ControlClient::~ControlClient() {
 StatusOr<SessionInfo> ControlClient::Connect() {
   v1::ConnectRequest request;
   request.set_protocol_version(kProtocolVersion);
-  for (const v1::Capability capability : {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES,
-                                          v1::CAPABILITY_READ, v1::CAPABILITY_REPLY_CHECKSUM}) {
+  for (const v1::Capability capability :
+       {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES, v1::CAPABILITY_READ,
+        v1::CAPABILITY_REPLY_CHECKSUM, v1::CAPABILITY_LIFETIMES}) {
     request.add_capabilities(capability);
   }
   request.set_tenant(impl_->options.tenant);
@@ -121,8 +130,12 @@ StatusOr<SessionInfo> ControlClient::Connect() {
   std::memcpy(out.secret.data(), response.secret().data(), out.secret.size());
   const auto* address = reinterpret_cast<const std::byte*>(response.data_address().data());
   out.data_address.assign(address, address + response.data_address().size());
-  out.data_grpc = std::find(response.capabilities().begin(), response.capabilities().end(),
-                            v1::CAPABILITY_DATA_GRPC) != response.capabilities().end();
+  const auto can = [&](v1::Capability capability) {
+    return std::find(response.capabilities().begin(), response.capabilities().end(), capability) !=
+           response.capabilities().end();
+  };
+  out.data_grpc = can(v1::CAPABILITY_DATA_GRPC);
+  impl_->lifetimes = can(v1::CAPABILITY_LIFETIMES);
   out.max_reply_bytes = response.max_reply_bytes();
   out.max_rows = response.max_rows();
   out.max_outstanding = response.max_outstanding();
@@ -201,6 +214,12 @@ StatusOr<OpenedSequence> ControlClient::Open(const OpenParams& params) {
   AddTokens(params.token_ids, *request.mutable_token_ids());
   request.set_share_prefix(params.share_prefix);
   request.set_max_tokens(params.max_tokens);
+  if (params.ttl < Milliseconds::zero()) {
+    return Error(StatusCode::kInvalidArgument, "a TTL of {} ms: give 0 or more",
+                 params.ttl.count());
+  }
+  if (params.ttl > Milliseconds::zero()) PASSBAND_RETURN_IF_ERROR(impl_->CheckLifetimes("a TTL"));
+  request.set_ttl_ms(static_cast<uint64_t>(params.ttl.count()));
   PASSBAND_ASSIGN_OR_RETURN(
       const v1::OpenSequenceResponse response,
       impl_->Call(&v1::Control::Stub::OpenSequence, request, "open sequence"));

@@ -13,6 +13,7 @@ SequenceStat ToStat(const v1::Sequence& sequence) {
       .shared_tokens = sequence.shared_tokens(),
       .resident_bytes = sequence.resident_bytes(),
       .idle_seconds = sequence.idle_seconds(),
+      .ttl = std::chrono::milliseconds(sequence.ttl_ms()),
   };
 }
 

@@ -44,6 +44,8 @@ struct OpenParams {
   std::vector<uint32_t> token_ids;
   bool share_prefix = true;
   uint64_t max_tokens = 0;
+  // Closed when nobody used it for so long, sealed or not; zero: as the service is set up.
+  std::chrono::milliseconds ttl{};
 };
 
 struct OpenedSequence {
@@ -61,6 +63,7 @@ struct SequenceStat {
   uint64_t shared_tokens = 0;
   uint64_t resident_bytes = 0;
   double idle_seconds = 0;
+  std::chrono::milliseconds ttl{};  // zero: none
 };
 
 // Rows wanted of one (sequence, layer, kv head).

@@ -51,6 +51,7 @@ SequenceStat ToStat(const SequenceInfo& info) {
       .shared_tokens = info.shared_tokens,
       .resident_bytes = info.resident_bytes,
       .idle_seconds = info.idle_seconds,
+      .ttl = std::chrono::milliseconds(static_cast<int64_t>(info.ttl_seconds * 1e3)),
   };
 }
 
@@ -89,7 +90,8 @@ class Embedded final : public KvService {
                                             .owner = kOwner,
                                             .token_ids = params.token_ids,
                                             .share_prefix = params.share_prefix,
-                                            .max_tokens = params.max_tokens}));
+                                            .max_tokens = params.max_tokens,
+                                            .ttl = params.ttl}));
     return OpenedSequence{opened.id, opened.matched_tokens};
   }
 
@@ -327,7 +329,8 @@ StatusOr<std::unique_ptr<KvService>> EmbeddedService::Create(uint64_t ram_bytes,
 StatusOr<std::unique_ptr<KvService>> EmbeddedService::Create(const EmbeddedOptions& options) {
   PASSBAND_ASSIGN_OR_RETURN(
       std::shared_ptr<Store> store,
-      Store::Create({.arena = {.bytes = options.ram_bytes, .pre_touch = options.pre_touch}}));
+      Store::Create({.arena = {.bytes = options.ram_bytes, .pre_touch = options.pre_touch},
+                     .sequence_ttl = options.sequence_ttl}));
   return std::unique_ptr<KvService>(std::make_unique<Embedded>(std::move(store), options));
 }
 

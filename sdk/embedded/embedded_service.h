@@ -27,6 +27,8 @@ struct EmbeddedOptions {
   // Touches every page at creation; else pages come as they are used.
   bool pre_touch = false;
   std::chrono::milliseconds append_retry_budget{10'000};
+  // Of sequences that ask for none; zero: they stay until they are closed.
+  std::chrono::milliseconds sequence_ttl{};
 };
 
 class EmbeddedService {

@@ -43,7 +43,9 @@ void PrintText(const SequenceDetail& detail) {
   row("tenant", stat.tenant);
   row("state", StateName(stat));
   row("owner", OwnerText(detail));
-  row("idle", FormatSpan(stat.idle_seconds));
+  row("idle", stat.ttl.count() == 0 ? FormatSpan(stat.idle_seconds)
+                                    : fmt::format("{}; closed when idle for {}",
+                                                  FormatSpan(stat.idle_seconds), TtlText(stat)));
   row("tokens", fmt::format("{} stored in every layer", FormatCount(stat.committed_tokens)));
   row("  findable", fmt::format("{} have known ids: others with the same prompt may start from "
                                 "them",

@@ -30,7 +30,7 @@ constexpr char kExamples[] =
     "Tokens: stored in every layer. Shared: of these, in blocks that other sequences\n"
     "or the prefix cache refer to, too. Bytes: RAM it refers to, shared blocks\n"
     "included, so that the column adds up to more than the server uses. Idle: since\n"
-    "its last use.";
+    "its last use. TTL: it is closed when it was idle for so long.";
 
 // As many pages as the limit asks for.
 StatusOr<SequencePage> Collect(const Flags& flags) {
@@ -63,12 +63,14 @@ void PrintText(const SequencePage& page, const Flags& flags) {
                {"tokens", Align::kRight},
                {"shared", Align::kRight},
                {"bytes", Align::kRight},
-               {"idle", Align::kRight}});
+               {"idle", Align::kRight},
+               {"ttl", Align::kRight}});
   for (const SequenceStat& stat : page.sequences) {
-    table.AddRow(
-        {std::to_string(stat.id.value()), stat.tenant, ModelLabel(stat.model, page.models),
-         StateName(stat), FormatCount(stat.committed_tokens), FormatCount(stat.shared_tokens),
-         FormatBytes(static_cast<double>(stat.resident_bytes)), FormatSpan(stat.idle_seconds)});
+    table.AddRow({std::to_string(stat.id.value()), stat.tenant, ModelLabel(stat.model, page.models),
+                  StateName(stat), FormatCount(stat.committed_tokens),
+                  FormatCount(stat.shared_tokens),
+                  FormatBytes(static_cast<double>(stat.resident_bytes)),
+                  FormatSpan(stat.idle_seconds), TtlText(stat)});
   }
   std::fputs(table.Text(terminal).c_str(), stdout);
   if (!page.more) return;

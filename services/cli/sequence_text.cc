@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/units.h"
+
 namespace passband {
 
 const char* StateName(const SequenceStat& stat) { return stat.sealed ? "sealed" : "open"; }
@@ -16,6 +18,11 @@ std::string ModelLabel(const std::string& fingerprint, std::span<const ModelSumm
   return model->name + " (" + start + ")";
 }
 
+std::string TtlText(const SequenceStat& stat) {
+  if (stat.ttl.count() == 0) return "-";
+  return FormatSpan(std::chrono::duration<double>(stat.ttl).count());
+}
+
 nlohmann::ordered_json ToJson(const SequenceStat& stat) {
   return {{"sequence", stat.id.value()},
           {"tenant", stat.tenant},
@@ -25,7 +32,8 @@ nlohmann::ordered_json ToJson(const SequenceStat& stat) {
           {"known_tokens", stat.known_tokens},
           {"shared_tokens", stat.shared_tokens},
           {"resident_bytes", stat.resident_bytes},
-          {"idle_seconds", stat.idle_seconds}};
+          {"idle_seconds", stat.idle_seconds},
+          {"ttl_seconds", std::chrono::duration<double>(stat.ttl).count()}};
 }
 
 }  // namespace passband

@@ -17,6 +17,9 @@ const char* StateName(const SequenceStat& stat);
 // The model's name where it has one, and the start of its fingerprint.
 std::string ModelLabel(const std::string& fingerprint, std::span<const ModelSummary> models);
 
+// "-" when it has none.
+std::string TtlText(const SequenceStat& stat);
+
 nlohmann::ordered_json ToJson(const SequenceStat& stat);
 
 }  // namespace passband

@@ -1,5 +1,6 @@
 #include "services/server/control_messages.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace passband::server {
@@ -52,6 +53,7 @@ void ToMessage(const SequenceInfo& info, v1::Sequence& out) {
   out.set_shared_tokens(info.shared_tokens);
   out.set_resident_bytes(info.resident_bytes);
   out.set_idle_seconds(info.idle_seconds);
+  out.set_ttl_ms(static_cast<uint64_t>(info.ttl_seconds * 1e3));
 }
 
 void ToMessage(const StoreStats& stats, v1::Memory& out) {

@@ -13,7 +13,8 @@ namespace passband::server {
 namespace {
 
 constexpr v1::Capability kCapabilities[] = {v1::CAPABILITY_FETCH, v1::CAPABILITY_SLICES,
-                                            v1::CAPABILITY_READ, v1::CAPABILITY_REPLY_CHECKSUM};
+                                            v1::CAPABILITY_READ, v1::CAPABILITY_REPLY_CHECKSUM,
+                                            v1::CAPABILITY_LIFETIMES};
 constexpr uint32_t kDefaultListed = 1000;
 
 std::string Metadata(const grpc::CallbackServerContext& context, const char* key) {
@@ -32,6 +33,13 @@ std::string AsString(std::span<const std::byte> bytes) {
 uint64_t Milliseconds(Duration duration) {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+// What is too long to be told stays so.
+Duration FromMilliseconds(uint64_t ms) {
+  constexpr auto kMost = std::chrono::duration_cast<std::chrono::milliseconds>(kMaxTtl);
+  return std::chrono::milliseconds(
+      std::min<uint64_t>(ms, static_cast<uint64_t>(kMost.count()) + 1000));
 }
 
 template <typename Repeated>
@@ -194,7 +202,8 @@ grpc::ServerUnaryReactor* ControlService::OpenSequence(Context* context,
                                                  .owner = session.owner(),
                                                  .token_ids = {tokens.begin(), tokens.end()},
                                                  .share_prefix = request->share_prefix(),
-                                                 .max_tokens = request->max_tokens()}));
+                                                 .max_tokens = request->max_tokens(),
+                                                 .ttl = FromMilliseconds(request->ttl_ms())}));
     PASSBAND_RETURN_IF_ERROR(KeepUnlessEnded(session, opened.id));
     response->set_sequence(opened.id.value());
     response->set_matched_tokens(opened.matched_tokens);

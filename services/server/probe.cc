@@ -68,6 +68,9 @@ void Probe::AddStore(MetricFamilies& out) const {
   out.Gauge("passband_sequences", "Sequences, by state")
       .Value({{"state", "open"}}, Number(stats.sequences_open))
       .Value({{"state", "sealed"}}, Number(stats.sequences_sealed));
+  out.Counter("passband_sequences_reaped_total",
+              "Sequences that were closed because nobody used them for their TTL")
+      .Value(Number(stats.sequences_reaped));
   out.Gauge("passband_stored_tokens", "Tokens of all sequences; shared ones count for each")
       .Value(Number(stats.stored_tokens));
   out.Gauge("passband_prefix_blocks", "Blocks that can be found by their tokens")

@@ -64,6 +64,7 @@ Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
           .max_sequences = settings.max_sequences,
           .tenant_quota = settings.tenant_quota,
           .tenant_quotas = settings.tenant_quotas,
+          .sequence_ttl = std::chrono::duration_cast<Duration>(settings.sequence_ttl),
           .tier = spill == nullptr ? nullptr : &spill->tier(),
           .catalog = spill == nullptr ? nullptr : &spill->catalog(),
           .full_tier = settings.spill_full,

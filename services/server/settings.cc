@@ -8,6 +8,7 @@
 #include "base/help_format.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "kvstore/sequence_life.h"
 #include "services/server/tenant_quotas.h"
 
 namespace passband::server {
@@ -36,7 +37,8 @@ constexpr char kExamples[] =
 // Everything as written, so that all faults can be told at once.
 struct Texts {
   std::string host, control_port, data_port, http_port, net_devices, transports, operators;
-  std::string ram, staging, data_threads, lease, stop_timeout, max_sequences, max_sessions;
+  std::string ram, staging, data_threads, lease, stop_timeout, sequence_ttl, max_sequences,
+      max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
   std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
   std::string tenant_bytes, tenant_sequences, tenant_quotas;
@@ -113,6 +115,9 @@ const Choice kChoices[] = {
      "Threads that serve rows; each is good for about 8 GB/s and takes one core when busy"},
     {"--lease", "PASSBAND_LEASE", &Texts::lease, "30s", "TIME", kLimits,
      "A worker that is silent for so long is taken for dead and its unsealed sequences closed"},
+    {"--sequence-ttl", "PASSBAND_SEQUENCE_TTL", &Texts::sequence_ttl, "none", "TIME", kLimits,
+     "A sequence that nobody used for so long is closed, sealed ones too, unless it was opened "
+     "with a time of its own; none: never"},
     {"--max-sequences", "PASSBAND_MAX_SEQUENCES", &Texts::max_sequences, "100000", "COUNT", kLimits,
      "Sequences at a time; more are refused"},
     {"--max-sessions", "PASSBAND_MAX_SESSIONS", &Texts::max_sessions, "4096", "COUNT", kLimits,
@@ -179,13 +184,13 @@ class Faults {
   }
 
   void Time(const char* flag, const std::string& text, std::chrono::nanoseconds low,
-            std::chrono::nanoseconds& out) {
+            std::chrono::nanoseconds& out, std::chrono::hours high = std::chrono::hours(24)) {
     const StatusOr<std::chrono::nanoseconds> time = ParseDuration(text);
     if (!time.ok()) {
       Add("{}: {}", flag, Message(time.status()));
-    } else if (*time < low || *time > std::chrono::hours(24)) {
-      Add("{} '{}': give a time from {} to 24h", flag, text,
-          FormatSeconds(std::chrono::duration<double>(low).count()));
+    } else if (*time < low || *time > high) {
+      Add("{} '{}': give a time from {} to {}h", flag, text,
+          FormatSeconds(std::chrono::duration<double>(low).count()), high.count());
     } else {
       out = *time;
     }
@@ -312,6 +317,10 @@ StatusOr<Settings> Check(const Texts& texts) {
   faults.Number("--data-threads", texts.data_threads, 1, 64, out.data_threads);
   faults.Time("--lease", texts.lease, milliseconds(100), out.lease);
   faults.Time("--stop-timeout", texts.stop_timeout, milliseconds(0), out.stop_timeout);
+  if (texts.sequence_ttl != "none") {
+    faults.Time("--sequence-ttl", texts.sequence_ttl, milliseconds(100), out.sequence_ttl,
+                std::chrono::duration_cast<std::chrono::hours>(kMaxTtl));
+  }
   faults.Number("--max-sequences", texts.max_sequences, 1, 100'000'000, out.max_sequences);
   faults.Number("--max-sessions", texts.max_sessions, 1, 1'000'000, out.max_sessions);
   std::string operators;

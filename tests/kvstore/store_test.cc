@@ -7,19 +7,12 @@
 #include <cstring>
 #include <numeric>
 
+#include "tests/kvstore/manual_clock.h"
+
 namespace passband {
 namespace {
 
 constexpr KvShape kShape{.layers = 2, .kv_heads = 2, .row_bytes = 16};
-
-class ManualClock final : public Clock {
- public:
-  Time Now() const override { return now_; }
-  void Advance(Duration by) { now_ += by; }
-
- private:
-  Time now_{};
-};
 
 class StoreTest : public testing::Test {
  protected:

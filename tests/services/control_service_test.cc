@@ -44,7 +44,7 @@ TEST_F(ControlServiceTest, ConnectTellsWhatAWorkerNeeds) {
   EXPECT_EQ(session.max_reply_bytes(), SmallSettings().staging_bytes);
   EXPECT_GT(session.max_outstanding(), 0U);
   EXPECT_NE(session.epoch(), 0U);
-  EXPECT_EQ(session.capabilities_size(), 4);
+  EXPECT_EQ(session.capabilities_size(), 5);
 }
 
 TEST_F(ControlServiceTest, ConnectRefusesAnotherProtocolAndBadTenants) {

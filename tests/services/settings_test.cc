@@ -83,6 +83,16 @@ TEST(SettingsTest, WrongTenantQuotasAreToldAtOnce) {
   }
 }
 
+TEST(SettingsTest, TheTtlOfSequencesIsOffUnlessGiven) {
+  EXPECT_EQ(Load({})->sequence_ttl, std::chrono::nanoseconds(0));
+  EXPECT_EQ(Load({"--sequence-ttl=none"})->sequence_ttl, std::chrono::nanoseconds(0));
+  EXPECT_EQ(Load({"--sequence-ttl=720h"})->sequence_ttl, std::chrono::hours(720));
+  for (const char* ttl : {"--sequence-ttl=0s", "--sequence-ttl=9000h", "--sequence-ttl=-1s",
+                          "--sequence-ttl=7", "--sequence-ttl=never"}) {
+    EXPECT_THAT(Faults({ttl}), HasSubstr("--sequence-ttl")) << ttl;
+  }
+}
+
 TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
   const test::TempFolder folder;
   const std::string path = folder / "server.yaml";

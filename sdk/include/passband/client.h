@@ -68,6 +68,8 @@ struct OpenRequest {
   std::string model;  // fingerprint of a registered model
   std::vector<uint32_t> token_ids;
   bool share_prefix = true;
+  // Closed when nobody used it for so long, sealed or not; zero: as the server is set up.
+  std::chrono::milliseconds ttl{};
 };
 struct Opened {
   uint64_t sequence = 0;
@@ -105,6 +107,8 @@ struct SequenceStat {
   uint64_t known_tokens = 0;
   uint64_t shared_tokens = 0;
   uint64_t resident_bytes = 0;
+  double idle_seconds = 0;
+  std::chrono::milliseconds ttl{};  // zero: none
 };
 
 // How to cut slices from keys; made by `passband calibrate`.
