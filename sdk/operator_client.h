@@ -6,7 +6,7 @@
 // Ownership  owns the channel.
 // Errors     kUnavailable      the server cannot be reached
 //            kDeadlineExceeded it did not answer in time
-//            kPermissionDenied it takes operators from its own machine only (Info is for all)
+//            kPermissionDenied this is no operator of it: its --operators says who is (Info is for all)
 //            kNotFound         no such sequence
 #pragma once
 

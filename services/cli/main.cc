@@ -19,8 +19,8 @@ constexpr char kAbout[] =
     "See and steer a Passband service, and make profiles for it.\n\n"
     "Settings come from a flag, the environment variable named beside it, or a line of the "
     "--config file; the first of these that is given wins. ls, inspect and drain ask for what "
-    "belongs to every tenant: a server answers them from its own machine only, unless it was "
-    "started with --operators any.";
+    "belongs to every tenant: a server answers them to whom its --operators names: by default "
+    "callers on its own machine.";
 constexpr char kFooter[] =
     "Examples:\n"
     "  passband status                      what the server on this machine saves\n"

@@ -1,7 +1,6 @@
 #include "services/server/operator_service.h"
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 #include "base/log.h"
@@ -16,32 +15,24 @@ constexpr uint32_t kMaxListed = 10'000;
 
 }  // namespace
 
-bool IsLocalPeer(const std::string& peer) {
-  // gRPC writes the brackets of IPv6 as they are or escaped, by its version.
-  static constexpr std::array kLocal = {
-      "unix:",           "ipv4:127.",         "ipv6:[::1]:",
-      "ipv6:%5B::1%5D:", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127."};
-  return std::any_of(kLocal.begin(), kLocal.end(),
-                     [&](const char* start) { return peer.rfind(start, 0) == 0; });
-}
-
 template <typename Body>
 grpc::ServerUnaryReactor* OperatorService::Answer(Context* context, Rpc rpc, const Body& body) {
   return AnswerCall(parts_.rpcs, *context, rpc, [&]() -> Status {
-    if (!parts_.from_anywhere && !IsLocalPeer(context->peer())) {
-      log::Warn("operator_refused", {{"method", Name(rpc)}, {"peer", context->peer()}});
-      return Error(StatusCode::kPermissionDenied,
-                   "operators must call from the server's own machine: run the command there, or "
-                   "start the server with --operators any");
+    const StatusOr<std::string> caller =
+        CheckOperator(parts_.policy, *context->auth_context(), context->peer());
+    if (!caller.ok()) {
+      log::Warn("operator_refused",
+                {{"method", Name(rpc)}, {"peer", context->peer()}, {"why", caller.status()}});
+      return caller.status();
     }
-    return body();
+    return body(*caller);
   });
 }
 
 grpc::ServerUnaryReactor* OperatorService::ListAllSequences(
     Context* context, const v1::ListAllSequencesRequest* request,
     v1::ListAllSequencesResponse* response) {
-  return Answer(context, Rpc::kListAllSequences, [&] {
+  return Answer(context, Rpc::kListAllSequences, [&](const std::string&) {
     const uint32_t limit =
         request->limit() == 0 ? kDefaultListed : std::min(request->limit(), kMaxListed);
     auto infos =
@@ -84,13 +75,15 @@ Status OperatorService::Inspect(SequenceId id, v1::InspectSequenceResponse& resp
 grpc::ServerUnaryReactor* OperatorService::InspectSequence(
     Context* context, const v1::InspectSequenceRequest* request,
     v1::InspectSequenceResponse* response) {
-  return Answer(context, Rpc::kInspectSequence,
-                [&] { return Inspect(SequenceId{request->sequence()}, *response); });
+  return Answer(context, Rpc::kInspectSequence, [&](const std::string&) {
+    return Inspect(SequenceId{request->sequence()}, *response);
+  });
 }
 
 grpc::ServerUnaryReactor* OperatorService::Drain(Context* context, const v1::DrainRequest*,
                                                  v1::DrainResponse* response) {
-  return Answer(context, Rpc::kDrain, [&] {
+  return Answer(context, Rpc::kDrain, [&](const std::string& caller) {
+    log::Info("drain_asked", {{"operator", caller}, {"peer", context->peer()}});
     parts_.lifecycle.BeginDraining();
     response->set_open_sequences(parts_.store.Stats().sequences_open);
     response->set_sessions(parts_.sessions.size());

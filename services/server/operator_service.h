@@ -1,8 +1,7 @@
 // OperatorService: what whoever runs the server asks of it over gRPC. It sees the sequences of
 // all tenants, but never their rows or tokens.
 //
-// There is no session. Until callers prove who they are, the place they call from decides: this
-// machine, unless the settings say that any will do.
+// There is no session: operator_policy.h says who may call. Who drains is logged.
 //
 // Threads    safe; runs on gRPC's threads.
 // Ownership  everything in Parts must outlive it.
@@ -15,6 +14,7 @@
 #include "passband/v1/operator.grpc.pb.h"
 #include "services/server/lifecycle.h"
 #include "services/server/model_table.h"
+#include "services/server/operator_policy.h"
 #include "services/server/rpc_counters.h"
 #include "services/server/session_table.h"
 
@@ -28,7 +28,7 @@ class OperatorService final : public v1::Operator::CallbackService {
     const ModelTable& models;
     RpcCounters& rpcs;
     Lifecycle& lifecycle;
-    bool from_anywhere = false;
+    OperatorPolicy policy;
   };
 
   explicit OperatorService(Parts parts) : parts_(std::move(parts)) {}
@@ -43,15 +43,12 @@ class OperatorService final : public v1::Operator::CallbackService {
                            v1::InspectSequenceResponse*) override;
   Reactor* Drain(Context*, const v1::DrainRequest*, v1::DrainResponse*) override;
 
-  // Runs body() -> Status for who may call.
+  // Runs body(name of the operator) -> Status for who may call.
   template <typename Body>
   Reactor* Answer(Context* context, Rpc rpc, const Body& body);
   Status Inspect(SequenceId id, v1::InspectSequenceResponse& response) const;
 
   const Parts parts_;
 };
-
-// Whether gRPC's name of a peer ("ipv4:127.0.0.1:4711") is of this machine.
-bool IsLocalPeer(const std::string& peer);
 
 }  // namespace passband::server

@@ -28,26 +28,27 @@ std::string CertificateOf(const grpc::AuthContext& peer) {
   return ToHex(HashSha256(std::as_bytes(std::span(texts.front()))));
 }
 
-// NAME of ".../tenant/NAME"; empty when it is no such URI.
-std::string TenantOfUri(const std::string& uri) {
+// NAME of ".../ROLE/NAME"; empty when it is no such URI.
+std::string NameInUri(const std::string& uri, const char* role) {
   const size_t last = uri.rfind('/');
   if (last == std::string::npos || last == 0) return "";
   const size_t before = uri.rfind('/', last - 1);
   // Past the domain.
   if (before == std::string::npos || before < sizeof(kScheme)) return "";
-  return uri.substr(before + 1, last - before - 1) == "tenant" ? uri.substr(last + 1) : "";
+  return uri.substr(before + 1, last - before - 1) == role ? uri.substr(last + 1) : "";
 }
 
-std::string TenantOfCertificate(const grpc::AuthContext& peer) {
-  std::optional<std::string> tenant;
+// Whom the certificate names in this role.
+std::string NameInCertificate(const grpc::AuthContext& peer, const char* role) {
+  std::optional<std::string> found;
   for (const std::string& uri : Values(peer, GRPC_PEER_URI_PROPERTY_NAME)) {
     if (uri.rfind(kScheme, 0) != 0) continue;
-    const std::string name = TenantOfUri(uri);
+    const std::string name = NameInUri(uri, role);
     // Two that differ name nobody.
-    if (tenant.has_value() && *tenant != name) return "";
-    tenant = name;
+    if (found.has_value() && *found != name) return "";
+    found = name;
   }
-  if (tenant.has_value()) return *tenant;
+  if (found.has_value()) return *found;
   const auto names = Values(peer, GRPC_X509_CN_PROPERTY_NAME);
   return names.size() == 1 ? names.front() : "";
 }
@@ -57,13 +58,17 @@ std::string TenantOfCertificate(const grpc::AuthContext& peer) {
 StatusOr<PeerIdentity> IdentifyPeer(const grpc::AuthContext& peer) {
   PeerIdentity out{.tenant = "", .certificate = CertificateOf(peer)};
   if (out.certificate.empty()) return out;
-  out.tenant = TenantOfCertificate(peer);
+  out.tenant = NameInCertificate(peer, "tenant");
   if (!out.tenant.empty() && IsTenantName(out.tenant)) return out;
   return Error(StatusCode::kUnauthenticated,
                "the client certificate names no tenant: give it the alternative name "
                "URI:spiffe://DOMAIN/tenant/NAME, or NAME as its common name (at most {} letters, "
                "digits, '.', '_' and '-')",
                kMaxTenantName);
+}
+
+std::string OperatorOf(const grpc::AuthContext& peer) {
+  return CertificateOf(peer).empty() ? "" : NameInCertificate(peer, "operator");
 }
 
 StatusOr<std::string> TenantOf(const PeerIdentity& peer, const std::string& asked) {

@@ -23,6 +23,10 @@ struct PeerIdentity {
 
 StatusOr<PeerIdentity> IdentifyPeer(const grpc::AuthContext& peer);
 
+// NAME of the certificate's one URI spiffe://DOMAIN[/...]/operator/NAME, or its common name if it
+// has no spiffe URI; empty when there is no certificate, or it names no operator.
+std::string OperatorOf(const grpc::AuthContext& peer);
+
 // The tenant that a worker becomes which asks to be `asked` (empty: whatever is right).
 // kPermissionDenied when its certificate says another.
 StatusOr<std::string> TenantOf(const PeerIdentity& peer, const std::string& asked);

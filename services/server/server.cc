@@ -132,8 +132,8 @@ Status Server::Impl::StartControl() {
       ControlService::Parts{*store, sessions, models, profiles, data_planes->ucx(),
                             data_planes->grpc() != nullptr, data_planes->limits(), counters, rpcs,
                             lifecycle, HostPort(endpoints.host, endpoints.http_port)});
-  operators = std::make_unique<OperatorService>(OperatorService::Parts{
-      *store, sessions, models, rpcs, lifecycle, settings.operators_from_anywhere});
+  operators = std::make_unique<OperatorService>(
+      OperatorService::Parts{*store, sessions, models, rpcs, lifecycle, settings.operators});
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;

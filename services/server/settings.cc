@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "kvstore/sequence_life.h"
+#include "services/server/operator_policy.h"
 #include "services/server/tenant_quotas.h"
 
 namespace passband::server {
@@ -86,9 +87,11 @@ const Choice kChoices[] = {
     {"--tls-client-ca", "PASSBAND_TLS_CLIENT_CA", &Texts::tls_client_ca, "", "FILE", kSecurity,
      "Demand client certificates, signed by this authority (PEM); the certificate names the "
      "tenant: URI:spiffe://DOMAIN/tenant/NAME, or NAME as its common name"},
-    {"--operators", "PASSBAND_OPERATORS", &Texts::operators, "local", "WHO", kSecurity,
+    {"--operators", "PASSBAND_OPERATORS", &Texts::operators, "", "WHO", kSecurity,
      "Who may list every tenant's sequences and drain this server (passband ls, inspect, "
-     "drain): local, callers on this machine; any, whoever reaches the control port"},
+     "drain): local, callers on this machine (the default); any, whoever reaches the control "
+     "port. With --tls-client-ca: NAME[,NAME] as certificates have it, "
+     "URI:spiffe://DOMAIN/operator/NAME or the common name; nobody by default"},
     {"--ram", "PASSBAND_RAM", &Texts::ram, "4GiB", "SIZE", kMemory,
      "RAM for keys and values, taken whole at start. One token of Llama-3.1-8B is 128 KiB"},
     {"--staging", "PASSBAND_STAGING", &Texts::staging, "64MiB", "SIZE", kMemory,
@@ -263,6 +266,12 @@ void CheckSecurity(const Texts& texts, Settings& out, Faults& faults) {
   if (!out.tls.ca.empty() && out.tls.certificate.empty()) {
     faults.Add("--tls-client-ca: needs --tls-cert and --tls-key with it");
   }
+  auto operators = ParseOperatorPolicy(texts.operators, !out.tls.ca.empty());
+  if (operators.ok()) {
+    out.operators = *std::move(operators);
+  } else {
+    faults.Add("{}", Message(operators.status()));
+  }
   const auto loaded = LoadTlsFiles(out.tls, {.ca = "--tls-client-ca"});
   if (!loaded.ok()) faults.Add("{}", Message(loaded.status()));
 }
@@ -323,9 +332,6 @@ StatusOr<Settings> Check(const Texts& texts) {
   }
   faults.Number("--max-sequences", texts.max_sequences, 1, 100'000'000, out.max_sequences);
   faults.Number("--max-sessions", texts.max_sessions, 1, 1'000'000, out.max_sessions);
-  std::string operators;
-  faults.OneOf("--operators", texts.operators, {"local", "any"}, operators);
-  out.operators_from_anywhere = operators == "any";
   faults.OneOf("--log-level", texts.log_level, {"debug", "info", "warn", "error", "off"},
                out.log_level);
   faults.OneOf("--log-format", texts.log_format, {"text", "json"}, out.log_format);

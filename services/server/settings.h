@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "base/tls_files.h"
@@ -24,6 +25,13 @@ inline constexpr uint16_t kDefaultControlPort = 50061;
 inline constexpr uint16_t kDefaultDataPort = 50062;
 inline constexpr uint16_t kDefaultHttpPort = 9461;
 
+// Who may call as an operator (operator_policy.h).
+struct OperatorPolicy {
+  enum class Who : uint8_t { kLocal, kAnybody, kNamed };
+  Who who = Who::kLocal;
+  std::vector<std::string> names;  // kNamed; empty: nobody
+};
+
 struct Settings {
   std::string host = "127.0.0.1";
   uint16_t control_port = kDefaultControlPort;  // 0: any free one
@@ -33,8 +41,8 @@ struct Settings {
   std::string transports = "auto";
   bool data_ucx = true;  // how rows travel: one of the two at least
   bool data_grpc = false;
-  TlsFiles tls;                          // of the gRPC port; `ca` signs clients
-  bool operators_from_anywhere = false;  // otherwise from this machine only
+  TlsFiles tls;  // of the gRPC port; `ca` signs clients
+  OperatorPolicy operators;
 
   uint64_t ram_bytes = uint64_t{4} << 30;
   uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread

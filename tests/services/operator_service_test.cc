@@ -162,7 +162,8 @@ TEST_F(OperatorServiceTest, CallersFromElsewhereAreRefusedUnlessAllowed) {
   server::Settings settings = SmallSettings();
   settings.host = "0.0.0.0";
   for (const bool allowed : {false, true}) {
-    settings.operators_from_anywhere = allowed;
+    using Who = server::OperatorPolicy::Who;
+    settings.operators.who = allowed ? Who::kAnybody : Who::kLocal;
     Start(settings);
     const auto operators = v1::Operator::NewStub(
         ChannelTo(server::HostPort(outer, server_->endpoints().control_port)));

@@ -172,9 +172,11 @@ TEST(SettingsTest, DataPortIsNoWiderOpenThanTheHost) {
 }
 
 TEST(SettingsTest, OperatorsAreLocalUnlessAnyMayBe) {
-  EXPECT_FALSE(Load({})->operators_from_anywhere);
-  EXPECT_TRUE(Load({"--operators=any"})->operators_from_anywhere);
-  EXPECT_THAT(Faults({"--operators=all"}), HasSubstr("--operators"));
+  using Who = OperatorPolicy::Who;
+  EXPECT_EQ(Load({})->operators.who, Who::kLocal);
+  EXPECT_EQ(Load({"--operators=local"})->operators.who, Who::kLocal);
+  EXPECT_EQ(Load({"--operators=any"})->operators.who, Who::kAnybody);
+  EXPECT_THAT(Faults({"--operators=ann"}), HasSubstr("--tls-client-ca"));
 }
 
 TEST(SettingsTest, HelpAndVersionEndWithSuccess) {
