@@ -65,10 +65,12 @@ class SequenceLifeTest : public testing::Test {
   }
   bool Exists(SequenceId id) { return store_->Stat(kTenant, id).ok(); }
   void Settle() {
-    for (int i = 0; i < 1000 && store_->Stats().seals_pending > 0; ++i) {
-      std::this_thread::sleep_for(milliseconds(2));
-    }
-    EXPECT_EQ(store_->Stats().seals_pending, 0U);
+    const auto pending = [this] {
+      const StoreStats stats = store_->Stats();
+      return stats.seals_pending + stats.erasures_pending;
+    };
+    for (int i = 0; i < 10'000 && pending() > 0; ++i) std::this_thread::sleep_for(milliseconds(2));
+    EXPECT_EQ(pending(), 0U);
   }
 
   std::unique_ptr<ManualClock> clock_ = std::make_unique<ManualClock>();

@@ -183,6 +183,7 @@ class MetricsDocTest : public ServerTest {
   void DamageBlocks();
   void DamageRecords();
   void ReadBack();
+  void Outlive();
   void Cache();
   void FillDisk();
 
@@ -299,6 +300,18 @@ void MetricsDocTest::ReadBack() {
   EXPECT_GT(lost, 0U);
 }
 
+// What nobody uses.
+void MetricsDocTest::Outlive() {
+  const auto client = Client("a");
+  Open(*client);  // registers the model
+  v1::OpenSequenceRequest open;
+  open.set_model(TestModel().fingerprint());
+  open.set_ttl_ms(1);
+  v1::OpenSequenceResponse opened;
+  ASSERT_TRUE(client->stub().OpenSequence(client->Context().get(), open, &opened).ok());
+  EXPECT_TRUE(Eventually([this] { return Moved("passband_sequences_reaped_total"); }));
+}
+
 // Without a disk, prefixes of closed sequences stay until their RAM is needed.
 void MetricsDocTest::Cache() {
   const auto client = Client("a");
@@ -341,6 +354,7 @@ TEST_F(MetricsDocTest, PageAndExpositionAgreeAndEveryMetricMoves) {
   ASSERT_NO_FATAL_FAILURE(StartServer(SpillSettings()));
   StopServer();
   ASSERT_NO_FATAL_FAILURE(StartServer(SmallSettings()));
+  Outlive();
   Cache();
   StopServer();
   if (own_mounts_.ok()) FillDisk();
