@@ -282,8 +282,8 @@ class DirectReadableFile final : public rocksdb::FSRandomAccessFileOwnerWrapper 
 
 class DirectFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  explicit DirectFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base)
-      : FileSystemWrapper(base) {}
+  DirectFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base, std::shared_ptr<LogRoom> room)
+      : FileSystemWrapper(base), room_(std::move(room)) {}
 
   const char* Name() const override { return "passband-direct-files"; }
 
@@ -304,19 +304,22 @@ class DirectFileSystem final : public rocksdb::FileSystemWrapper {
     if (status.ok() && options.use_direct_writes && IsTable(name)) {
       *file = std::make_unique<DirectWritableFile>(std::move(*file), buffers_);
     }
+    if (status.ok() && room_ != nullptr && name.ends_with(".log")) return room_->Adopt(file);
     return status;
   }
 
  private:
   static bool IsTable(const std::string& name) { return name.ends_with(".sst"); }
 
+  const std::shared_ptr<LogRoom> room_;
   const std::shared_ptr<IoBuffers> buffers_ = std::make_shared<IoBuffers>(kKeptBuffers);
 };
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base) {
-  return rocksdb::NewCompositeEnv(std::make_shared<DirectFileSystem>(base.GetFileSystem()));
+std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base, std::shared_ptr<LogRoom> room) {
+  return rocksdb::NewCompositeEnv(
+      std::make_shared<DirectFileSystem>(base.GetFileSystem(), std::move(room)));
 }
 
 }  // namespace passband

@@ -15,9 +15,12 @@
 
 #include <memory>
 
+#include "kvstore/log_room.h"
+
 namespace passband {
 
-// Files opened without direct I/O are those of `base`.
-std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base);
+// Files opened without direct I/O are those of `base`; logs get room from `room`, if not null.
+std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base,
+                                            std::shared_ptr<LogRoom> room = nullptr);
 
 }  // namespace passband

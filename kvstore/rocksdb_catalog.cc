@@ -11,8 +11,8 @@
 
 namespace passband {
 
-RocksDbCatalog::RocksDbCatalog(rocksdb::DB& db, Family a, Family b)
-    : db_(db), a_(std::move(a)), b_(std::move(b)) {}
+RocksDbCatalog::RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room)
+    : db_(db), a_(std::move(a)), b_(std::move(b)), room_(std::move(room)) {}
 
 Status RocksDbCatalog::Write(const CatalogBatch& batch) {
   rocksdb::WriteBatch changes;
@@ -25,6 +25,7 @@ Status RocksDbCatalog::Write(const CatalogBatch& batch) {
       PASSBAND_RETURN_IF_ERROR(FromRocksDb(added, "a batch of records"));
     }
   }
+  PASSBAND_ASSIGN_OR_RETURN(const LogRoom::Hold room, room_->Reserve(changes.GetDataSize()));
   rocksdb::WriteOptions options;
   options.sync = true;
   options.no_slowdown = true;

@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "kvstore/catalog.h"
+#include "kvstore/log_room.h"
 
 namespace rocksdb {
 class ColumnFamilyHandle;
@@ -24,7 +25,8 @@ class RocksDbCatalog final : public Catalog {
  public:
   using Family = std::shared_ptr<rocksdb::ColumnFamilyHandle>;
 
-  RocksDbCatalog(rocksdb::DB& db, Family a, Family b);
+  // `room` is that of the database's logs.
+  RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room);
 
   Status Write(const CatalogBatch& batch) override;
   StatusOr<uint64_t> ForEach(RecordKind kind, const Visit& visit) const override;
@@ -37,6 +39,7 @@ class RocksDbCatalog final : public Catalog {
   rocksdb::DB& db_;
   const Family a_;
   const Family b_;
+  const std::shared_ptr<LogRoom> room_;
 };
 
 }  // namespace passband

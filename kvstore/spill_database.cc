@@ -90,6 +90,7 @@ StatusOr<std::unique_ptr<OpenDatabase>> OpenFresh(const std::string& path,
 struct SpillDatabase::Impl {
   Options options;
   RealClock real_clock;
+  const std::shared_ptr<LogRoom> log_room = std::make_shared<LogRoom>();
   std::unique_ptr<rocksdb::Env> direct_env;
   RocksDbSetup setup;
   std::unique_ptr<SpillDirectory> directory;
@@ -115,7 +116,8 @@ Status SpillDatabase::Impl::OpenDirectory() {
     log::Warn("spill_without_direct_io", {{"directory", options.directory}});
     setup.direct_io = false;
   }
-  direct_env = MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default());
+  direct_env =
+      MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default(), log_room);
   setup.env = direct_env.get();
   return OkStatus();
 }
@@ -157,7 +159,7 @@ Status SpillDatabase::Impl::OpenParts() {
                    options.directory, name);
     }
   }
-  catalog = std::make_unique<RocksDbCatalog>(*database->db, std::move(a), std::move(b));
+  catalog = std::make_unique<RocksDbCatalog>(*database->db, std::move(a), std::move(b), log_room);
   // Should the record be lost, time keeps numbers apart.
   const uint64_t reserved = catalog->ReadNumber(kReserved).value_or(0);
   database->families.clear();

@@ -9,6 +9,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -89,7 +90,11 @@ class FailingDisk {
         : FSWritableFileOwnerWrapper(std::move(file)), state_(std::move(state)) {}
     IOStatus Append(const Slice& data, const IOOptions& options, IODebugContext* dbg) override {
       if (state_->Strikes(&Faults::write_eio)) return Eio();
-      if (!state_->Strikes(&Faults::write_full)) return target()->Append(data, options, dbg);
+      const bool has_space = written_ + data.size() <= allocated_;
+      written_ += data.size();
+      if (has_space || !state_->Strikes(&Faults::write_full)) {
+        return target()->Append(data, options, dbg);
+      }
       const IOStatus half = target()->Append({data.data(), Half(data)}, options, dbg);
       return half.ok() ? Full() : half;
     }
@@ -112,6 +117,14 @@ class FailingDisk {
                               IODebugContext* dbg) override {
       return PositionedAppend(data, offset, options, dbg);
     }
+    // What was allocated can be written though the device is full.
+    IOStatus Allocate(uint64_t offset, uint64_t bytes, const IOOptions& options,
+                      IODebugContext* dbg) override {
+      if (state_->Strikes(&Faults::write_full)) return Full();
+      IOStatus status = target()->Allocate(offset, bytes, options, dbg);
+      if (status.ok()) allocated_ = std::max(allocated_, offset + bytes);
+      return status;
+    }
     IOStatus Sync(const IOOptions& options, IODebugContext* dbg) override {
       return state_->Strikes(&Faults::sync_eio) ? Eio() : target()->Sync(options, dbg);
     }
@@ -125,6 +138,8 @@ class FailingDisk {
       return data.size() / 2 / unit * unit;
     }
     const std::shared_ptr<State> state_;
+    uint64_t written_ = 0;
+    uint64_t allocated_ = 0;
   };
 
   class Readable final : public rocksdb::FSRandomAccessFileOwnerWrapper {

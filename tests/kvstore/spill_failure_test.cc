@@ -145,8 +145,59 @@ TEST(SpillLogFaultTest, WhatWasFlushedCanBeReadAndIsBackAfterAStart) {
   FailLog({.write_eio = 1}, StatusCode::kUnavailable);
 }
 
-TEST(SpillLogFaultTest, SoItIsWhenTheLogMeetsAFullDevice) {
-  FailLog({.write_full = 1}, StatusCode::kResourceExhausted);
+std::string RecordKey(uint64_t number) { return "record " + std::to_string(number); }
+
+// Writes records until one is refused; those that are taken are counted in `next`.
+Status WriteRecords(SpillDatabase& spill, uint64_t& next) {
+  const std::string value(64 << 10, 'v');
+  for (const uint64_t end = next + 2000; next < end; ++next) {
+    CatalogBatch batch;
+    batch.Put(RecordKind::kSequence, RecordKey(next), value);
+    const Status written = spill.catalog().Write(batch);
+    if (!written.ok()) return written;
+  }
+  return Error(StatusCode::kInternal, "the device never was full");
+}
+
+// A caller's: tries again until the record is taken.
+Status WriteUntilTaken(SpillDatabase& spill, uint64_t& next) {
+  CatalogBatch batch;
+  batch.Put(RecordKind::kSequence, RecordKey(next), "value");
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  Status written;
+  do {
+    written = spill.catalog().Write(batch);
+  } while (!written.ok() && std::chrono::steady_clock::now() < end);
+  next += written.ok() ? 1 : 0;
+  return written;
+}
+
+void ExpectRecords(SpillDatabase& spill, uint64_t count) {
+  const auto records = test::ReadRecords(spill.catalog(), RecordKind::kSequence);
+  EXPECT_EQ(records.size(), count);
+  for (uint64_t i = 0; i < count; ++i) EXPECT_TRUE(records.contains(RecordKey(i))) << i;
+}
+
+TEST(SpillLogFaultTest, AFullDeviceRefusesRecordsAndTakesThemAgainWithoutAStart) {
+  FailingSpill on(1);
+  uint64_t next = 0;
+  {
+    const auto spill = OpenSpill(on.options);
+    for (int round = 0; round < 3; ++round) {
+      on.disk.Set({.write_full = 1});
+      const Status full = WriteRecords(*spill, next);
+      EXPECT_EQ(full.code(), StatusCode::kResourceExhausted) << full;
+      EXPECT_NE(full.ToString().find("writing goes on by itself"), std::string::npos) << full;
+      ExpectRecords(*spill, next);
+      on.disk.Heal();
+      const Status taken = WriteUntilTaken(*spill, next);
+      ASSERT_TRUE(taken.ok()) << taken << ", the device: " << spill->Health().device;
+      ExpectRecords(*spill, next);
+    }
+  }
+  const auto spill = OpenSpill(on.options);
+  ASSERT_NE(spill, nullptr);
+  ExpectRecords(*spill, next);
 }
 
 TEST(SpillReadFaultTest, FlippedBitsAndFailedReadsAreErrorsForAsLongAsTheyLast) {
@@ -217,6 +268,43 @@ TEST(SpillDeviceTest, AFullDeviceRefusesAndTakesAgainWhenThereIsSpace) {
   }
   const auto spill = OpenAgain(options, put);
   ASSERT_NE(spill, nullptr);
+}
+
+TEST(SpillDeviceTest, AFullDeviceTakesRecordsAgainWhenThereIsSpace) {
+  const test::TempFolder folder;
+  const auto device = test::SmallDisk::Mount(folder.path(), 24 << 20);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  SpillDatabase::Options options = SmallSpill(folder.path() + "/spill");
+  PutBlocks put;
+  uint64_t records = 0;
+  uint64_t blocks = 0;
+  {
+    const auto spill = OpenSpill(options);
+    ASSERT_NE(spill, nullptr);
+    ASSERT_TRUE(test::PutBlocksOf(spill->tier(), blocks, 50, put).ok());
+    ASSERT_TRUE(spill->tier().Flush().ok());
+    blocks += 50;
+    for (int round = 0; round < 3; ++round) {
+      ASSERT_TRUE((*device)->Fill().ok());
+      // Blocks and records meet it together, as when sequences are sealed.
+      while (test::PutBlocksOf(spill->tier(), blocks, 1, put).ok() && blocks < 4000) {
+        ++blocks;
+        if (!spill->tier().Flush().ok()) break;
+      }
+      const Status full = WriteRecords(*spill, records);
+      EXPECT_EQ(full.code(), StatusCode::kResourceExhausted) << full;
+      SCOPED_TRACE("round " + std::to_string(round) + ", " + std::to_string(records) + " records");
+      ASSERT_TRUE((*device)->Free().ok());
+      const Status taken = WriteUntilTaken(*spill, records);
+      ASSERT_TRUE(taken.ok()) << taken << ", the device: " << spill->Health().device;
+      ASSERT_TRUE(PutUntilTaken(*spill, 10'000 + static_cast<uint64_t>(round), put));
+      EXPECT_EQ(test::ReadBlocks(spill->tier(), put).hits, put.size());
+      ExpectRecords(*spill, records);
+    }
+  }
+  const auto spill = OpenAgain(options, put);
+  ASSERT_NE(spill, nullptr);
+  ExpectRecords(*spill, records);
 }
 
 TEST(SpillDeviceTest, ADirectoryThatCannotBeWrittenIsRefused) {
