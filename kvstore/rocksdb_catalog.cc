@@ -11,8 +11,13 @@
 
 namespace passband {
 
-RocksDbCatalog::RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room)
-    : db_(db), a_(std::move(a)), b_(std::move(b)), room_(std::move(room)) {}
+RocksDbCatalog::RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room,
+                               WriteBehind& write_behind)
+    : db_(db),
+      a_(std::move(a)),
+      b_(std::move(b)),
+      room_(std::move(room)),
+      write_behind_(write_behind) {}
 
 Status RocksDbCatalog::Write(const CatalogBatch& batch) {
   rocksdb::WriteBatch changes;
@@ -29,7 +34,10 @@ Status RocksDbCatalog::Write(const CatalogBatch& batch) {
   rocksdb::WriteOptions options;
   options.sync = true;
   options.no_slowdown = true;
-  return FromRocksDb(db_.Write(options, &changes), "writing records");
+  const rocksdb::Status written = db_.Write(options, &changes);
+  const Status status = FromRocksDb(written, "writing records");
+  if (IsStopped(written)) write_behind_.NoteRefusal(status);
+  return status;
 }
 
 StatusOr<uint64_t> RocksDbCatalog::ForEach(RecordKind kind, const Visit& visit) const {

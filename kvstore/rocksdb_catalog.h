@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "kvstore/catalog.h"
 #include "kvstore/log_room.h"
+#include "kvstore/write_behind.h"
 
 namespace rocksdb {
 class ColumnFamilyHandle;
@@ -25,8 +26,9 @@ class RocksDbCatalog final : public Catalog {
  public:
   using Family = std::shared_ptr<rocksdb::ColumnFamilyHandle>;
 
-  // `room` is that of the database's logs.
-  RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room);
+  // `room` is that of the database's logs; `write_behind` must outlive this.
+  RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room,
+                 WriteBehind& write_behind);
 
   Status Write(const CatalogBatch& batch) override;
   StatusOr<uint64_t> ForEach(RecordKind kind, const Visit& visit) const override;
@@ -40,6 +42,7 @@ class RocksDbCatalog final : public Catalog {
   const Family a_;
   const Family b_;
   const std::shared_ptr<LogRoom> room_;
+  WriteBehind& write_behind_;
 };
 
 }  // namespace passband

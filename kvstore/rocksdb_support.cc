@@ -54,6 +54,10 @@ Status FromRocksDb(const rocksdb::Status& status, const std::string& context) {
   return Error(StatusCode::kUnavailable, "{}: {}", context, text);
 }
 
+bool IsStopped(const rocksdb::Status& status) {
+  return !status.ok() && status.severity() >= rocksdb::Status::kSoftError;
+}
+
 rocksdb::DBOptions MakeDbOptions(const RocksDbSetup& setup) {
   rocksdb::DBOptions options;
   if (setup.env != nullptr) options.env = setup.env;

@@ -177,7 +177,10 @@ Status RocksDbTier::Write(const GenerationTable::Active& active, std::span<const
   rocksdb::WriteOptions options;
   options.disableWAL = true;
   options.no_slowdown = true;  // AwaitMemory has waited, for a time that we know.
-  return FromRocksDb(parts_.db.Write(options, &batch), "spilling a block");
+  const rocksdb::Status written = parts_.db.Write(options, &batch);
+  const Status status = FromRocksDb(written, "spilling a block");
+  if (IsStopped(written)) parts_.write_behind.NoteRefusal(status);
+  return status;
 }
 
 StatusOr<BlockAddress> RocksDbTier::Put(std::span<const std::byte> block, uint32_t planes) {

@@ -159,7 +159,8 @@ Status SpillDatabase::Impl::OpenParts() {
                    options.directory, name);
     }
   }
-  catalog = std::make_unique<RocksDbCatalog>(*database->db, std::move(a), std::move(b), log_room);
+  catalog = std::make_unique<RocksDbCatalog>(*database->db, std::move(a), std::move(b), log_room,
+                                             write_behind);
   // Should the record be lost, time keeps numbers apart.
   const uint64_t reserved = catalog->ReadNumber(kReserved).value_or(0);
   database->families.clear();

@@ -91,6 +91,14 @@ void WriteBehind::SetError(Status error) {
   changed_.notify_all();
 }
 
+void WriteBehind::NoteRefusal(const Status& error) {
+  MutexLock lock(mutex_);
+  if (!error_.ok()) return;
+  error_ = error;
+  ++errors_;
+  changed_.notify_all();
+}
+
 void WriteBehind::ClearError(uint64_t seen) {
   MutexLock lock(mutex_);
   if (errors_ == seen) error_ = OkStatus();

@@ -37,6 +37,9 @@ class WriteBehind {
   Status AwaitFlushed(Mark mark, Duration timeout);
 
   void SetError(Status error);
+  // RocksDB refuses writes. It tells of an error a moment before it has it, and what resumes it in
+  // between is lost: so this counts as one, unless one is set.
+  void NoteRefusal(const Status& error);
   // Unless more errors than `seen` were set.
   void ClearError(uint64_t seen);
   Status error() const;

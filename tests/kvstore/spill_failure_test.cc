@@ -275,6 +275,7 @@ TEST(SpillDeviceTest, AFullDeviceTakesRecordsAgainWhenThereIsSpace) {
   const auto device = test::SmallDisk::Mount(folder.path(), 24 << 20);
   if (!device.ok()) GTEST_SKIP() << device.status();
   SpillDatabase::Options options = SmallSpill(folder.path() + "/spill");
+  options.resume_interval = std::chrono::milliseconds(1);  // between two steps of a failure, too
   PutBlocks put;
   uint64_t records = 0;
   uint64_t blocks = 0;
