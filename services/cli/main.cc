@@ -6,6 +6,7 @@
 #include "base/help_format.h"
 #include "base/version.h"
 #include "services/cli/calibrate_command.h"
+#include "services/cli/doctor/doctor_command.h"
 #include "services/cli/drain_command.h"
 #include "services/cli/inspect_command.h"
 #include "services/cli/ls_command.h"
@@ -28,6 +29,7 @@ constexpr char kFooter[] =
     "  passband inspect 42                  all about one of them\n"
     "  passband drain --timeout 10m         before stopping or updating a server\n"
     "  passband verify --spill-dir PATH     what a stopped server left on its disk\n"
+    "  passband doctor --ram 64GiB          is this machine fit for a server\n"
     "  passband COMMAND --help              the flags of a command\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached,\n"
     "or the directory to verify cannot be opened.";
@@ -50,6 +52,7 @@ int main(int argc, char** argv) {
   passband::AddDrainCommand(app, runner);
   passband::AddCalibrateCommand(app, runner);
   passband::AddVerifyCommand(app, runner);
+  passband::AddDoctorCommand(app, runner);
   const passband::Status loaded = passband::LoadConfig(app, argc, argv);
   if (loaded.code() == passband::StatusCode::kCancelled) return 0;
   if (!loaded.ok()) {
