@@ -16,7 +16,7 @@ import yaml
 import kustomize
 import schemas
 
-WORKLOADS = {"StatefulSet", "DaemonSet", "Deployment"}
+WORKLOADS = {"StatefulSet", "DaemonSet", "Deployment", "Job"}
 UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SPILL_BYTES = 640 * 2**20  # RocksDB's write buffers and indexes
 SPARE_BYTES = 512 * 2**20
@@ -57,7 +57,7 @@ def unknown_flags(words, program, *command):
 def pod_problems(workload, manifests):
     spec = workload["spec"]["template"]["spec"]
     labels = workload["spec"]["template"]["metadata"]["labels"]
-    if not selects(workload["spec"]["selector"], labels):
+    if workload["kind"] != "Job" and not selects(workload["spec"]["selector"], labels):
         yield "the selector misses its own pods"
     if spec["automountServiceAccountToken"] or spec["enableServiceLinks"]:
         yield "service account token or service links"
@@ -70,7 +70,7 @@ def pod_problems(workload, manifests):
         used = {m["name"] for m in container.get("volumeMounts", [])}
         if used != volumes.keys() | claims:
             yield f"volumes and mounts differ: {sorted(used ^ (volumes.keys() | claims))}"
-        names = [p["name"] for p in container["ports"]]
+        names = [p["name"] for p in container.get("ports", [])]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             if probe in container and container[probe]["httpGet"]["port"] not in names:
                 yield f"{probe}: no such port"
@@ -172,7 +172,9 @@ def overlay_problems(folder, programs):
     for workload in of_kind(manifests, *WORKLOADS):
         yield from pod_problems(workload, manifests)
         container = workload["spec"]["template"]["spec"]["containers"][0]
-        if container["name"] == "worker":
+        if container["name"] == "doctor":
+            yield from unknown_flags(container["args"], programs / "passband", "doctor")
+        elif container["name"] == "worker":
             yield from unknown_flags(container["args"], programs / "passband-worker", "generate")
         else:
             yield from server_problems(workload, manifests, programs)
@@ -323,7 +325,7 @@ def main(source, binaries):
     root, programs = pathlib.Path(source).resolve(), pathlib.Path(binaries).resolve()
     folder = root / "deploy/kubernetes"
     overlays = sorted(folder.glob("overlays/*")) + sorted(folder.glob("examples/*"))
-    found = [] if len(overlays) >= 7 else [f"only {len(overlays)} overlays"]
+    found = [] if len(overlays) >= 8 else [f"only {len(overlays)} overlays"]
     for overlay in overlays:
         found += [f"{overlay.name}: {problem}" for problem in overlay_problems(overlay, programs)]
     generator = yaml.safe_load((root / "dashboards/kustomization.yaml").read_text())

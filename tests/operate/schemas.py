@@ -45,6 +45,9 @@ POD = {
                          "seccompProfile!": {"type!": re.compile("^RuntimeDefault$")}},
     "containers!": [CONTAINER], "volumes": [VOLUME],
 }
+# What runs to its end is not probed.
+TASK = {name: field for name, field in CONTAINER.items() if not name.startswith("liveness")}
+TASK_POD = {**POD, "restartPolicy!": re.compile("^(Never|OnFailure)$"), "containers!": [TASK]}
 TEMPLATE = {"metadata!": {"labels!": MAP}, "spec!": POD}
 CLAIM = {"metadata!": {"name!": NAME},
          "spec!": {"accessModes!": [re.compile("^ReadWrite(Once|OncePod)$")],
@@ -74,6 +77,9 @@ KINDS = {
                            "rollingUpdate": {"maxUnavailable!": INT}}}},
     ("apps/v1", "Deployment"): {"spec!": {
         "replicas!": INT, "selector!": SELECTOR, "template!": TEMPLATE}},
+    ("batch/v1", "Job"): {"spec!": {
+        "backoffLimit!": INT, "ttlSecondsAfterFinished!": INT,
+        "template!": {"metadata!": {"labels!": MAP}, "spec!": TASK_POD}}},
     ("policy/v1", "PodDisruptionBudget"): {"spec!": {
         "maxUnavailable!": INT, "selector!": SELECTOR,
         "unhealthyPodEvictionPolicy": re.compile("^(AlwaysAllow|IfHealthyBudget)$")}},
