@@ -23,6 +23,7 @@ enum class RecordKind : uint8_t {
   kSequence = 3,  // key: id
   kColumn = 4,    // key: number
   kStore = 5,     // key: name of a fact about the store itself
+  kLife = 6,      // key: id of a sequence
 };
 
 // Changes that are made together or not at all.

@@ -174,9 +174,10 @@ Status Sequence::Truncate(uint64_t tokens) {
 }
 
 Status Sequence::Seal() {
-  life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  // Sealing what is sealed changes nothing, and is no use: a stop does it to all.
+  if (!sealed_) life_.Touch();
   for (const Layer& layer : contents_.layers) {
     if (!layer.appending()) continue;
     return Error(StatusCode::kFailedPrecondition, "sequence {}: an append is under way", id());
@@ -236,6 +237,56 @@ bool Sequence::ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef
   return true;
 }
 
+Status Sequence::ListBlocks(MissingBlocks& all) const {
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  if (!sealed_) {
+    return Error(StatusCode::kFailedPrecondition, "sequence {} is not sealed: seal it, then pin it",
+                 id());
+  }
+  for (uint32_t layer = 0; layer < contents_.layers.size(); ++layer) {
+    const std::vector<BlockRef>& blocks = contents_.layers[layer].blocks();
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      all.Add(blocks[i], blocks[i]->all_planes(), id(), layer, i * kBlockTokens);
+    }
+  }
+  return OkStatus();
+}
+
+Status Sequence::Pin(SequencePin pin, Duration time) {
+  std::optional<SequencePin> taken(std::move(pin));  // the one before outlives the lock
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  pin_.swap(taken);
+  life_.PinFor(time);
+  return OkStatus();
+}
+
+bool Sequence::PinAgain(Duration time) {
+  MutexLock lock(mutex_);
+  if (!pin_.has_value()) return false;
+  life_.PinFor(time);
+  return true;
+}
+
+void Sequence::Unpin() {
+  std::optional<SequencePin> dropped;  // outlives the lock
+  MutexLock lock(mutex_);
+  if (!life_.pinned()) return;
+  pin_.swap(dropped);
+  life_.Unpin();
+}
+
+bool Sequence::UnpinIfOver() {
+  if (!life_.pin_over()) return false;
+  std::optional<SequencePin> dropped;
+  MutexLock lock(mutex_);
+  if (!life_.pin_over()) return false;  // pinned again meanwhile
+  pin_.swap(dropped);
+  life_.Unpin();
+  return true;
+}
+
 std::optional<Sequence::Closed> Sequence::Close() {
   MutexLock lock(mutex_);
   return CloseLocked();
@@ -256,6 +307,7 @@ std::optional<Sequence::Closed> Sequence::CloseLocked() {
   closed_ = true;
   closed.sealed = sealed_;
   std::swap(closed.contents, contents_);
+  closed.pin.swap(pin_);
   // The sealer may keep them a while longer: that is not the tenant's affair.
   for (Layer& layer : closed.contents.layers) layer.LeaveAccount();
   return closed;
@@ -282,6 +334,7 @@ StatusOr<SequenceInfo> Sequence::Stat() const {
       .id = id(), .tenant = identity_.tenant, .model = identity_.model, .owner = identity_.owner};
   info.idle_seconds = Seconds(life_.idle());
   info.ttl_seconds = Seconds(life_.ttl().after);
+  info.pin_seconds = Seconds(life_.pin_left());
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   info.state = sealed_ ? SequenceState::kSealed : SequenceState::kOpen;

@@ -25,13 +25,21 @@
 #include "base/status.h"
 #include "kvstore/layer.h"
 #include "kvstore/missing_blocks.h"
+#include "kvstore/pin_budget.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/prefix_chain.h"
 #include "kvstore/prefix_index.h"
+#include "kvstore/restorer.h"
 #include "kvstore/sequence_life.h"
 #include "kvstore/types.h"
 
 namespace passband {
+
+// Keeps the blocks of a sealed sequence in RAM.
+struct SequencePin {
+  RestoreHold hold;
+  PinBudget::Ticket ticket;  // goes first: it tells the blocks apart
+};
 
 class Sequence {
  public:
@@ -101,10 +109,21 @@ class Sequence {
   // Of a sealed sequence: the last block of a layer, which is partly filled, by one with the
   // same rows. False: it has other blocks, or rows that are not committed.
   bool ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef& by);
+  // Every plane of every block of a sealed sequence.
+  Status ListBlocks(MissingBlocks& all) const;
+  // In place of the pin that it has. kNotFound when it is closed.
+  Status Pin(SequencePin pin, Duration time);
+  // For longer, or less long. False when it has no pin.
+  bool PinAgain(Duration time);
+  void Unpin();
+  // True: it had one.
+  bool UnpinIfOver();
+
   // What it held, and whether it was sealed; nothing when it is closed already.
   struct Closed {
     Contents contents;
     bool sealed = false;
+    std::optional<SequencePin> pin;
   };
   std::optional<Closed> Close();
   // The same, if it is over and no append is under way; else nothing.
@@ -142,6 +161,7 @@ class Sequence {
   bool sealed_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t ids_version_ ABSL_GUARDED_BY(mutex_) = 0;  // counts changes of token_ids
   Contents contents_ ABSL_GUARDED_BY(mutex_);
+  std::optional<SequencePin> pin_ ABSL_GUARDED_BY(mutex_);
   Layer::Seen seen_ ABSL_GUARDED_BY(mutex_);  // scratch of Resolve
 };
 

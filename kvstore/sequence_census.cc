@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kvstore/life_records.h"
+
 namespace passband {
 namespace {
 
@@ -40,6 +42,9 @@ void SequenceCensus::Add(RecordKind kind, std::string_view key, std::string_view
       return;
     case RecordKind::kStore:
       AddFact(key, value);
+      return;
+    case RecordKind::kLife:
+      if (const auto life = ParseLife(key, value); !life.ok()) Unreadable(life.status());
       return;
   }
   Unreadable(Error(StatusCode::kUnimplemented,

@@ -53,7 +53,7 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
                               .root = PrefixRoot(request.model, request.tenant),
                               .account = impl_->tenants.Find(request.tenant),
                               .ttl = own_ttl ? Ttl{request.ttl, true} : impl_->UsualTtl()};
-  if (own_ttl) impl_->any_ttl.store(true, std::memory_order_relaxed);
+  if (own_ttl) impl_->any_ends.store(true, std::memory_order_relaxed);
   std::vector<PrefixDigest> chain;
   ExtendPrefixChain(identity.root, request.token_ids, chain);
   std::vector<Column> columns;

@@ -88,6 +88,7 @@ class Store {
     // never. How often they are looked for; zero: only by calls of Reap.
     Duration sequence_ttl{};
     Duration reap_interval = std::chrono::seconds(1);
+    uint64_t pin_limit_bytes = 0;  // of each tenant (pin_budget.h)
 
     Tier* tier = nullptr;        // null: RAM is all there is
     Catalog* catalog = nullptr;  // null: nothing survives a restart; else needs a tier
@@ -171,13 +172,22 @@ class Store {
   // before this returns; after an error it is sealed, but would not.
   void Seal(const std::string& tenant, SequenceId id, std::function<void(const Status&)> done);
   Status Seal(const std::string& tenant, SequenceId id);  // waits for that
-  // Seals every sequence that has rows, and waits. `progress` is told of how many of how many
+  // Before the end: seals every sequence that has rows, and waits. `progress` is told of how many of how many
   // are durable, about once a second. Returns how many could not be made so.
   uint64_t SealAll(const std::function<void(uint64_t done, uint64_t of)>& progress);
   // Forgets the sequence. Its complete blocks stay findable by prefix until
   // their memory is needed.
   Status Close(const std::string& tenant, SequenceId id);
-  // Closes the sequences, sealed ones too, that nobody used for their TTL. Returns how many.
+  // Keeps a sealed sequence, and its blocks in RAM, for `time` (zero: kUsualPin) from now on,
+  // whoever opened it; a pin that it has is renewed. Brings back what is not in RAM first, and
+  // calls `done` then, on a thread of the store's or before this returns. kFailedPrecondition:
+  // it is not sealed; kResourceExhausted: the tenant has its limit, or RAM is taken.
+  void Pin(const std::string& tenant, SequenceId id, Duration time,
+           std::function<void(const Status&)> done);
+  Status Pin(const std::string& tenant, SequenceId id, Duration time);  // waits for that
+  // What is not pinned may be unpinned.
+  Status Unpin(const std::string& tenant, SequenceId id);
+  // Ends pins whose time is over. Closes the sequences, sealed ones too, that nobody used for their TTL. Returns how many.
   uint64_t Reap();
   // Closes every unsealed sequence of an owner that is gone, with its appends
   // under way (their Commit gives kNotFound). Returns how many.

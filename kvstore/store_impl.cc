@@ -9,6 +9,13 @@
 #include "base/log.h"
 
 namespace passband {
+namespace {
+
+void Warn(const Status& status) {
+  if (!status.ok()) log::Warn("lives_not_recorded", {{"why", status}});
+}
+
+}  // namespace
 
 Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_arena)
     : options(store_options),
@@ -19,13 +26,14 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
       pool(home, index),
       models(arena->max_block_bytes()),
       tenants(options.tenant_quota, options.tenant_quotas, &home.shares()),
+      pins({.tenant = options.pin_limit_bytes, .all = arena->bytes() / 2}),
       table(options.max_sequences,
             FirstSequenceId(std::chrono::system_clock::now(), std::random_device()())) {}
 
 Status Store::Impl::Start() {
   if (options.tier != nullptr) PASSBAND_RETURN_IF_ERROR(StartTier());
-  for (const auto& sequence : table.All()) sequence->life().SetTtl(UsualTtl());
-  any_ttl.store(options.sequence_ttl > Duration::zero());
+  any_ends.store(options.sequence_ttl > Duration::zero());
+  PASSBAND_RETURN_IF_ERROR(RestoreLives());
   if (options.reap_interval > Duration::zero()) {
     reaper = std::make_unique<Reaper>(options.reap_interval, [this] { Reap(); });
   }
@@ -73,10 +81,39 @@ void Store::Impl::Settle(const Status& status, PinnedRows::Mark mark, PinnedRows
   ram_hits.fetch_add(found, std::memory_order_relaxed);
 }
 
+void Store::Impl::RecordLives(const LifeRecords::Sequences& sequences, bool idle) {
+  if (lives != nullptr) Warn(lives->Write(sequences, idle));
+}
+
+Status Store::Impl::RestoreLives() {
+  const LifeRecords::Sequences sequences = table.All();
+  for (const auto& sequence : sequences) sequence->life().SetTtl(UsualTtl());
+  if (options.catalog == nullptr) return OkStatus();
+  lives = std::make_unique<LifeRecords>(*options.catalog);
+  PASSBAND_ASSIGN_OR_RETURN(const auto pinned, lives->Load(sequences));
+  if (!sequences.empty()) any_ends.store(true);
+  for (const LifeRecords::Pinned& pin : pinned) {
+    // Until its blocks are back: nobody closes it the while.
+    pin.sequence->life().PinFor(pin.left);
+    StartPin(pin.sequence, pin.left, [this, sequence = pin.sequence](const Status& status) {
+      if (status.ok()) return;
+      log::Warn("pin_not_restored", {{"sequence", sequence->id()}, {"why", status}});
+      sequence->Unpin();
+      RecordLives({sequence});
+    });
+  }
+  return OkStatus();
+}
+
 uint64_t Store::Impl::Reap() {
-  if (!any_ttl.load(std::memory_order_relaxed)) return 0;
+  if (!any_ends.load(std::memory_order_relaxed)) return 0;
   uint64_t count = 0;
+  LifeRecords::Sequences unpinned;
   table.ForEach(SequenceId(), [&](Sequence& sequence) {
+    if (sequence.UnpinIfOver()) {
+      auto found = table.Find(sequence.identity().tenant, sequence.id());
+      if (found.ok()) unpinned.push_back(*std::move(found));
+    }
     if (!sequence.life().over()) return true;
     std::optional<Sequence::Closed> closed = sequence.CloseIfOver();
     if (!closed.has_value()) return true;
@@ -84,6 +121,8 @@ uint64_t Store::Impl::Reap() {
     ++count;
     return true;
   });
+  RecordLives(unpinned);
+  if (lives != nullptr) Warn(lives->Sweep());
   reaped.fetch_add(count, std::memory_order_relaxed);
   if (count > 0) log::Info("sequences_reaped", {{"sequences", count}});
   return count;
@@ -91,6 +130,7 @@ uint64_t Store::Impl::Reap() {
 
 void Store::Impl::Bury(SequenceId id, Sequence::Closed closed) {
   table.Erase(id);
+  if (lives != nullptr) lives->Forget(id);
   if (closed.sealed && sealer != nullptr) sealer->Forget(id, std::move(closed.contents));
 }
 
@@ -104,6 +144,8 @@ StoreStats Store::Impl::MemoryStats() const {
                    .evicted_blocks = pool.evicted_blocks(),
                    .allocation_failures = pool.failures(),
                    .allocation_stalls = pool.stalls()};
+  stats.pins = pins.pins();
+  stats.pinned_bytes = pins.bytes();
   stats.sequences_reaped = reaped.load(std::memory_order_relaxed);
   stats.ram_hits = ram_hits.load(std::memory_order_relaxed);
   if (options.tier == nullptr) return stats;

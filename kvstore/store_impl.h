@@ -13,7 +13,9 @@
 #include "kvstore/block_pool.h"
 #include "kvstore/catalog_loader.h"
 #include "kvstore/evictor.h"
+#include "kvstore/life_records.h"
 #include "kvstore/model_registry.h"
+#include "kvstore/pin_budget.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/reaper.h"
 #include "kvstore/restorer.h"
@@ -41,6 +43,12 @@ struct Store::Impl {
   // What a sequence without a TTL of its own has.
   Ttl UsualTtl() const { return {.after = options.sequence_ttl, .own = false}; }
   uint64_t Reap();
+  // Of sealed sequences; waits for the disk. What cannot be written is logged, and after a crash
+  // known as it was before.
+  void RecordLives(const LifeRecords::Sequences& sequences, bool idle = false);
+  Status RestoreLives();
+  void StartPin(const std::shared_ptr<Sequence>& sequence, Duration time,
+                std::function<void(const Status&)> done);
   // After Sequence::Close.
   void Bury(SequenceId id, Sequence::Closed closed);
   // All but what is counted by sequence.
@@ -55,17 +63,20 @@ struct Store::Impl {
   BlockPool pool;
   ModelRegistry models;
   TenantTable tenants;
+  PinBudget pins;
   SequenceTable table;
   std::atomic<uint64_t> prefix_lookups{0};
   std::atomic<uint64_t> prefix_hits{0};
   std::atomic<uint64_t> ram_hits{0};
   std::atomic<uint64_t> reaped{0};
-  std::atomic<bool> any_ttl{false};  // some sequence has or had one
+  std::atomic<bool> any_ends{false};  // some sequence has or had a TTL or a pin
   // Null without a tier.
   std::unique_ptr<Spiller> spiller;
   std::unique_ptr<Evictor> evictor;
   std::unique_ptr<Restorer> restorer;
-  std::unique_ptr<Sealer> sealer;  // null without a catalog
+  // Null without a catalog.
+  std::unique_ptr<LifeRecords> lives;
+  std::unique_ptr<Sealer> sealer;
   CatalogLoader::Counts loaded;
   std::unique_ptr<Reaper> reaper;
 };

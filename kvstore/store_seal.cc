@@ -52,7 +52,11 @@ void Store::Seal(const std::string& tenant, SequenceId id,
   if (!sequence.ok()) return done(sequence.status());
   if (const Status sealed = (*sequence)->Seal(); !sealed.ok()) return done(sealed);
   if (impl_->sealer == nullptr) return done(OkStatus());
-  impl_->sealer->Seal(*sequence, std::move(done));
+  impl_->sealer->Seal(*sequence, [impl = impl_.get(), sequence = *sequence,
+                                  done = std::move(done)](const Status& status) {
+    if (status.ok()) impl->RecordLives({sequence});
+    done(status);
+  });
 }
 
 Status Store::Seal(const std::string& tenant, SequenceId id) {
@@ -81,6 +85,7 @@ uint64_t Store::SealAll(const std::function<void(uint64_t done, uint64_t of)>& p
   while (const uint64_t left = countdown->Wait()) {
     progress(sequences.size() - left, sequences.size());
   }
+  impl_->RecordLives(sequences, /*idle=*/true);
   return failed + countdown->failed();
 }
 

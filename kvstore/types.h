@@ -71,6 +71,7 @@ struct SequenceInfo {
   uint64_t resident_bytes = 0;  // arena bytes it refers to
   uint64_t spilled_bytes = 0;   // in blocks that are in the tier only
   double idle_seconds = 0;
+  double pin_seconds = 0;  // stays pinned for so long; 0: is not
   double ttl_seconds = 0;  // closed after so long without use; 0: never
 };
 
@@ -100,6 +101,8 @@ struct StoreStats {
   uint64_t cached_bytes = 0;    // only the prefix index refers to them: evictable
   uint64_t sequences_open = 0;
   uint64_t sequences_sealed = 0;
+  uint64_t pins = 0;              // sequences that are pinned
+  uint64_t pinned_bytes = 0;      // of their blocks, shared ones once
   uint64_t sequences_reaped = 0;  // closed because nobody used them for their TTL
   uint64_t stored_tokens = 0;     // sum of committed tokens, shared counted once a sequence
   uint64_t prefix_blocks = 0;     // entries of the prefix index

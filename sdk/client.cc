@@ -44,6 +44,7 @@ SequenceStat ToPublic(const passband::SequenceStat& stat) {
       .resident_bytes = stat.resident_bytes,
       .idle_seconds = stat.idle_seconds,
       .ttl = stat.ttl,
+      .pinned_for = stat.pinned_for,
   };
 }
 
@@ -141,6 +142,14 @@ Status Client::Truncate(uint64_t sequence, uint64_t tokens) {
 
 Status Client::Seal(uint64_t sequence) {
   return client::ToPublic(impl_->service->Seal(SequenceId(sequence)));
+}
+
+Status Client::Pin(uint64_t sequence, std::chrono::milliseconds time) {
+  return client::ToPublic(impl_->service->Pin(SequenceId(sequence), time));
+}
+
+Status Client::Unpin(uint64_t sequence) {
+  return client::ToPublic(impl_->service->Unpin(SequenceId(sequence)));
 }
 
 Status Client::Close(uint64_t sequence) {

@@ -256,6 +256,24 @@ Status ControlClient::Seal(SequenceId sequence) {
       .status();
 }
 
+Status ControlClient::Pin(SequenceId sequence, Milliseconds time) {
+  PASSBAND_RETURN_IF_ERROR(impl_->CheckLifetimes("pins"));
+  if (time < Milliseconds::zero()) {
+    return Error(StatusCode::kInvalidArgument, "a pin of {} ms: give 0 or more", time.count());
+  }
+  auto request = For<v1::PinSequenceRequest>(sequence);
+  request.set_ttl_ms(static_cast<uint64_t>(time.count()));
+  return impl_->Call(&v1::Control::Stub::PinSequence, request, "pin sequence").status();
+}
+
+Status ControlClient::Unpin(SequenceId sequence) {
+  PASSBAND_RETURN_IF_ERROR(impl_->CheckLifetimes("pins"));
+  return impl_
+      ->Call(&v1::Control::Stub::UnpinSequence, For<v1::UnpinSequenceRequest>(sequence),
+             "unpin sequence")
+      .status();
+}
+
 Status ControlClient::Close(SequenceId sequence) {
   return impl_
       ->Call(&v1::Control::Stub::CloseSequence, For<v1::CloseSequenceRequest>(sequence),

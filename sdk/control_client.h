@@ -73,6 +73,8 @@ class ControlClient {
   Status Extend(SequenceId sequence, uint64_t first, std::span<const uint32_t> token_ids);
   Status Truncate(SequenceId sequence, uint64_t tokens);
   Status Seal(SequenceId sequence);
+  Status Pin(SequenceId sequence, std::chrono::milliseconds time);
+  Status Unpin(SequenceId sequence);
   Status Close(SequenceId sequence);
   StatusOr<SequenceStat> Stat(SequenceId sequence);
   StatusOr<std::vector<SequenceStat>> List(SequenceId after, uint32_t limit);

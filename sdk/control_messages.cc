@@ -14,6 +14,7 @@ SequenceStat ToStat(const v1::Sequence& sequence) {
       .resident_bytes = sequence.resident_bytes(),
       .idle_seconds = sequence.idle_seconds(),
       .ttl = std::chrono::milliseconds(sequence.ttl_ms()),
+      .pinned_for = std::chrono::milliseconds(sequence.pin_ms()),
   };
 }
 

@@ -63,7 +63,8 @@ struct SequenceStat {
   uint64_t shared_tokens = 0;
   uint64_t resident_bytes = 0;
   double idle_seconds = 0;
-  std::chrono::milliseconds ttl{};  // zero: none
+  std::chrono::milliseconds ttl{};         // zero: none
+  std::chrono::milliseconds pinned_for{};  // zero: it is not
 };
 
 // Rows wanted of one (sequence, layer, kv head).
@@ -134,6 +135,10 @@ class KvService {
                         std::span<const uint32_t> token_ids) = 0;
   virtual Status Truncate(SequenceId sequence, uint64_t tokens) = 0;
   virtual Status Seal(SequenceId sequence) = 0;
+  // Keeps a sealed sequence, and its rows in RAM, for a time (zero: an hour), whatever becomes of
+  // this client; the tenant's limit of pinned bytes permitting (kResourceExhausted). Renews a pin.
+  virtual Status Pin(SequenceId sequence, std::chrono::milliseconds time) = 0;
+  virtual Status Unpin(SequenceId sequence) = 0;
   virtual Status Close(SequenceId sequence) = 0;
   virtual StatusOr<SequenceStat> Stat(SequenceId sequence) = 0;
   virtual StatusOr<std::vector<SequenceStat>> List(SequenceId after, uint32_t limit) = 0;

@@ -193,6 +193,12 @@ Status RemoteService::Seal(SequenceId sequence) {
   return impl_->control.Seal(sequence);
 }
 
+Status RemoteService::Pin(SequenceId sequence, std::chrono::milliseconds time) {
+  return impl_->control.Pin(sequence, time);
+}
+
+Status RemoteService::Unpin(SequenceId sequence) { return impl_->control.Unpin(sequence); }
+
 Status RemoteService::Close(SequenceId sequence) {
   impl_->appends->Forget(sequence);
   impl_->shapes.Forget(sequence);

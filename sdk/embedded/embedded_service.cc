@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <unordered_map>
@@ -52,6 +53,8 @@ SequenceStat ToStat(const SequenceInfo& info) {
       .resident_bytes = info.resident_bytes,
       .idle_seconds = info.idle_seconds,
       .ttl = std::chrono::milliseconds(static_cast<int64_t>(info.ttl_seconds * 1e3)),
+      .pinned_for =
+          std::chrono::milliseconds(static_cast<int64_t>(std::ceil(info.pin_seconds * 1e3))),
   };
 }
 
@@ -114,6 +117,12 @@ class Embedded final : public KvService {
     PASSBAND_RETURN_IF_ERROR(PoisonOf(sequence));
     return store_->Seal(options_.tenant, sequence);
   }
+
+  Status Pin(SequenceId sequence, std::chrono::milliseconds time) override {
+    return store_->Pin(options_.tenant, sequence, time);
+  }
+
+  Status Unpin(SequenceId sequence) override { return store_->Unpin(options_.tenant, sequence); }
 
   Status Close(SequenceId sequence) override {
     Forgive(sequence);
@@ -330,7 +339,8 @@ StatusOr<std::unique_ptr<KvService>> EmbeddedService::Create(const EmbeddedOptio
   PASSBAND_ASSIGN_OR_RETURN(
       std::shared_ptr<Store> store,
       Store::Create({.arena = {.bytes = options.ram_bytes, .pre_touch = options.pre_touch},
-                     .sequence_ttl = options.sequence_ttl}));
+                     .sequence_ttl = options.sequence_ttl,
+                     .pin_limit_bytes = options.pin_limit_bytes}));
   return std::unique_ptr<KvService>(std::make_unique<Embedded>(std::move(store), options));
 }
 

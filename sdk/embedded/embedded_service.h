@@ -29,6 +29,7 @@ struct EmbeddedOptions {
   std::chrono::milliseconds append_retry_budget{10'000};
   // Of sequences that ask for none; zero: they stay until they are closed.
   std::chrono::milliseconds sequence_ttl{};
+  uint64_t pin_limit_bytes = 0;  // of each tenant
 };
 
 class EmbeddedService {

@@ -46,6 +46,7 @@ void PrintText(const SequenceDetail& detail) {
   row("idle", stat.ttl.count() == 0 ? FormatSpan(stat.idle_seconds)
                                     : fmt::format("{}; closed when idle for {}",
                                                   FormatSpan(stat.idle_seconds), TtlText(stat)));
+  if (stat.pinned_for.count() > 0) row("pinned", "in RAM, for " + PinText(stat));
   row("tokens", fmt::format("{} stored in every layer", FormatCount(stat.committed_tokens)));
   row("  findable", fmt::format("{} have known ids: others with the same prompt may start from "
                                 "them",

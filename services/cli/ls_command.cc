@@ -30,7 +30,8 @@ constexpr char kExamples[] =
     "Tokens: stored in every layer. Shared: of these, in blocks that other sequences\n"
     "or the prefix cache refer to, too. Bytes: RAM it refers to, shared blocks\n"
     "included, so that the column adds up to more than the server uses. Idle: since\n"
-    "its last use. TTL: it is closed when it was idle for so long.";
+    "its last use. TTL: it is closed when it was idle for so long.\n"
+    "Pin: it is kept, and in RAM, for so long.";
 
 // As many pages as the limit asks for.
 StatusOr<SequencePage> Collect(const Flags& flags) {
@@ -64,13 +65,14 @@ void PrintText(const SequencePage& page, const Flags& flags) {
                {"shared", Align::kRight},
                {"bytes", Align::kRight},
                {"idle", Align::kRight},
-               {"ttl", Align::kRight}});
+               {"ttl", Align::kRight},
+               {"pin", Align::kRight}});
   for (const SequenceStat& stat : page.sequences) {
     table.AddRow({std::to_string(stat.id.value()), stat.tenant, ModelLabel(stat.model, page.models),
                   StateName(stat), FormatCount(stat.committed_tokens),
                   FormatCount(stat.shared_tokens),
                   FormatBytes(static_cast<double>(stat.resident_bytes)),
-                  FormatSpan(stat.idle_seconds), TtlText(stat)});
+                  FormatSpan(stat.idle_seconds), TtlText(stat), PinText(stat)});
   }
   std::fputs(table.Text(terminal).c_str(), stdout);
   if (!page.more) return;

@@ -5,6 +5,13 @@
 #include "base/units.h"
 
 namespace passband {
+namespace {
+
+std::string SpanText(std::chrono::milliseconds time) {
+  return time.count() == 0 ? "-" : FormatSpan(std::chrono::duration<double>(time).count());
+}
+
+}  // namespace
 
 const char* StateName(const SequenceStat& stat) { return stat.sealed ? "sealed" : "open"; }
 
@@ -18,10 +25,9 @@ std::string ModelLabel(const std::string& fingerprint, std::span<const ModelSumm
   return model->name + " (" + start + ")";
 }
 
-std::string TtlText(const SequenceStat& stat) {
-  if (stat.ttl.count() == 0) return "-";
-  return FormatSpan(std::chrono::duration<double>(stat.ttl).count());
-}
+std::string TtlText(const SequenceStat& stat) { return SpanText(stat.ttl); }
+
+std::string PinText(const SequenceStat& stat) { return SpanText(stat.pinned_for); }
 
 nlohmann::ordered_json ToJson(const SequenceStat& stat) {
   return {{"sequence", stat.id.value()},
@@ -33,7 +39,8 @@ nlohmann::ordered_json ToJson(const SequenceStat& stat) {
           {"shared_tokens", stat.shared_tokens},
           {"resident_bytes", stat.resident_bytes},
           {"idle_seconds", stat.idle_seconds},
-          {"ttl_seconds", std::chrono::duration<double>(stat.ttl).count()}};
+          {"ttl_seconds", std::chrono::duration<double>(stat.ttl).count()},
+          {"pin_seconds", std::chrono::duration<double>(stat.pinned_for).count()}};
 }
 
 }  // namespace passband

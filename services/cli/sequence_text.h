@@ -19,6 +19,7 @@ std::string ModelLabel(const std::string& fingerprint, std::span<const ModelSumm
 
 // "-" when it has none.
 std::string TtlText(const SequenceStat& stat);
+std::string PinText(const SequenceStat& stat);
 
 nlohmann::ordered_json ToJson(const SequenceStat& stat);
 

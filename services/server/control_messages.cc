@@ -1,6 +1,6 @@
 #include "services/server/control_messages.h"
 
-#include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace passband::server {
@@ -53,6 +53,8 @@ void ToMessage(const SequenceInfo& info, v1::Sequence& out) {
   out.set_shared_tokens(info.shared_tokens);
   out.set_resident_bytes(info.resident_bytes);
   out.set_idle_seconds(info.idle_seconds);
+  // Rounded up: what is pinned has some time left.
+  out.set_pin_ms(static_cast<uint64_t>(std::ceil(info.pin_seconds * 1e3)));
   out.set_ttl_ms(static_cast<uint64_t>(info.ttl_seconds * 1e3));
 }
 

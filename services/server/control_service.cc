@@ -242,24 +242,49 @@ grpc::ServerUnaryReactor* ControlService::TruncateSequence(
   });
 }
 
-// Answered once the sequence would survive a crash, by a thread of the store's.
-grpc::ServerUnaryReactor* ControlService::SealSequence(Context* context,
-                                                       const v1::SealSequenceRequest* request,
-                                                       v1::SealSequenceResponse*) {
+template <typename Start>
+grpc::ServerUnaryReactor* ControlService::AnswerLater(Context* context, Rpc rpc,
+                                                      const Start& start) {
   Reactor* const reactor = context->DefaultReactor();
-  const auto finish = [this, context, reactor,
-                       start = std::chrono::steady_clock::now()](const Status& status) {
-    parts_.rpcs.Record(Rpc::kSealSequence, status.code(),
-                       Seconds(std::chrono::steady_clock::now() - start));
+  const auto finish = [this, context, reactor, rpc,
+                       began = std::chrono::steady_clock::now()](const Status& status) {
+    parts_.rpcs.Record(rpc, status.code(), Seconds(std::chrono::steady_clock::now() - began));
     reactor->Finish(StatusToGrpc(status, *context));
   };
   const auto session = AuthenticateCall(*context);
   if (!session.ok()) {
     finish(session.status());
   } else {
-    parts_.store.Seal((*session)->tenant(), SequenceId{request->sequence()}, finish);
+    start(**session, finish);
   }
   return reactor;
+}
+
+// Answered once the sequence would survive a crash.
+grpc::ServerUnaryReactor* ControlService::SealSequence(Context* context,
+                                                       const v1::SealSequenceRequest* request,
+                                                       v1::SealSequenceResponse*) {
+  return AnswerLater(context, Rpc::kSealSequence, [&](const Session& session, auto finish) {
+    parts_.store.Seal(session.tenant(), SequenceId{request->sequence()}, finish);
+  });
+}
+
+// Answered once all of it is in RAM.
+grpc::ServerUnaryReactor* ControlService::PinSequence(Context* context,
+                                                      const v1::PinSequenceRequest* request,
+                                                      v1::PinSequenceResponse*) {
+  return AnswerLater(context, Rpc::kPinSequence, [&](const Session& session, auto finish) {
+    parts_.store.Pin(session.tenant(), SequenceId{request->sequence()},
+                     FromMilliseconds(request->ttl_ms()), finish);
+  });
+}
+
+grpc::ServerUnaryReactor* ControlService::UnpinSequence(Context* context,
+                                                        const v1::UnpinSequenceRequest* request,
+                                                        v1::UnpinSequenceResponse*) {
+  return AnswerSession(context, Rpc::kUnpinSequence, [&](const Session& session) {
+    return parts_.store.Unpin(session.tenant(), SequenceId{request->sequence()});
+  });
 }
 
 grpc::ServerUnaryReactor* ControlService::CloseSequence(Context* context,

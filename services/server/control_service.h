@@ -1,6 +1,6 @@
 // ControlService: the control plane's calls over gRPC. Each reads the request, makes one call of
 // the domain, and writes the answer; it never waits, but for the disk
-// when a profile is registered.
+// when a profile is registered, or a pin is renewed or ended.
 //
 // Threads    safe; runs on gRPC's threads.
 // Ownership  everything in Parts must outlive it.
@@ -68,6 +68,9 @@ class ControlService final : public v1::Control::CallbackService {
                             v1::TruncateSequenceResponse*) override;
   Reactor* SealSequence(Context*, const v1::SealSequenceRequest*,
                         v1::SealSequenceResponse*) override;
+  Reactor* PinSequence(Context*, const v1::PinSequenceRequest*, v1::PinSequenceResponse*) override;
+  Reactor* UnpinSequence(Context*, const v1::UnpinSequenceRequest*,
+                         v1::UnpinSequenceResponse*) override;
   Reactor* CloseSequence(Context*, const v1::CloseSequenceRequest*,
                          v1::CloseSequenceResponse*) override;
   Reactor* StatSequence(Context*, const v1::StatSequenceRequest*,
@@ -86,6 +89,11 @@ class ControlService final : public v1::Control::CallbackService {
   // The same for a call of a session: body(const Session&).
   template <typename Body>
   Reactor* AnswerSession(Context* context, Rpc rpc, const Body& body);
+
+  // The same for a call of the store's that ends later, on a thread of its own:
+  // start(const Session&, void(const Status&)).
+  template <typename Start>
+  Reactor* AnswerLater(Context* context, Rpc rpc, const Start& start);
 
   template <typename Response>
   void AddCapabilities(Response& response) const;

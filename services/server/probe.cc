@@ -68,6 +68,9 @@ void Probe::AddStore(MetricFamilies& out) const {
   out.Gauge("passband_sequences", "Sequences, by state")
       .Value({{"state", "open"}}, Number(stats.sequences_open))
       .Value({{"state", "sealed"}}, Number(stats.sequences_sealed));
+  out.Gauge("passband_pins", "Sequences that are pinned").Value(Number(stats.pins));
+  out.Gauge("passband_pinned_bytes", "RAM in blocks of pinned sequences, shared ones once")
+      .Value(Number(stats.pinned_bytes));
   out.Counter("passband_sequences_reaped_total",
               "Sequences that were closed because nobody used them for their TTL")
       .Value(Number(stats.sequences_reaped));

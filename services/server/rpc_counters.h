@@ -26,6 +26,8 @@ enum class Rpc : uint8_t {
   kExtendSequence,
   kTruncateSequence,
   kSealSequence,
+  kPinSequence,
+  kUnpinSequence,
   kCloseSequence,
   kStatSequence,
   kListSequences,
@@ -35,7 +37,7 @@ enum class Rpc : uint8_t {
   kInspectSequence,
   kDrain,
 };
-inline constexpr size_t kRpcs = 20;
+inline constexpr size_t kRpcs = 22;
 const char* Name(Rpc rpc);
 
 class RpcCounters {

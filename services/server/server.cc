@@ -65,6 +65,7 @@ Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
           .tenant_quota = settings.tenant_quota,
           .tenant_quotas = settings.tenant_quotas,
           .sequence_ttl = std::chrono::duration_cast<Duration>(settings.sequence_ttl),
+          .pin_limit_bytes = settings.pin_limit_bytes,
           .tier = spill == nullptr ? nullptr : &spill->tier(),
           .catalog = spill == nullptr ? nullptr : &spill->catalog(),
           .full_tier = settings.spill_full,

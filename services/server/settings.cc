@@ -38,8 +38,8 @@ constexpr char kExamples[] =
 // Everything as written, so that all faults can be told at once.
 struct Texts {
   std::string host, control_port, data_port, http_port, net_devices, transports, operators;
-  std::string ram, staging, data_threads, lease, stop_timeout, sequence_ttl, max_sequences,
-      max_sessions;
+  std::string ram, staging, data_threads, lease, stop_timeout, sequence_ttl, pin_limit,
+      max_sequences, max_sessions;
   std::string huge_pages, lock_memory, log_level, log_format, ready_file;
   std::string spill_dir, spill_limit, spill_full, spill_rate, low_watermark, high_watermark;
   std::string tenant_bytes, tenant_sequences, tenant_quotas;
@@ -121,6 +121,9 @@ const Choice kChoices[] = {
     {"--sequence-ttl", "PASSBAND_SEQUENCE_TTL", &Texts::sequence_ttl, "none", "TIME", kLimits,
      "A sequence that nobody used for so long is closed, sealed ones too, unless it was opened "
      "with a time of its own; none: never"},
+    {"--pin-limit", "PASSBAND_PIN_LIMIT", &Texts::pin_limit, "0", "SIZE", kLimits,
+     "Of --ram, what each tenant may pin: sealed sequences that stay in RAM, used or not, for the "
+     "time they are pinned for. All tenants together: half of it. 0: nothing"},
     {"--max-sequences", "PASSBAND_MAX_SEQUENCES", &Texts::max_sequences, "100000", "COUNT", kLimits,
      "Sequences at a time; more are refused"},
     {"--max-sessions", "PASSBAND_MAX_SESSIONS", &Texts::max_sessions, "4096", "COUNT", kLimits,
@@ -330,6 +333,7 @@ StatusOr<Settings> Check(const Texts& texts) {
     faults.Time("--sequence-ttl", texts.sequence_ttl, milliseconds(100), out.sequence_ttl,
                 std::chrono::duration_cast<std::chrono::hours>(kMaxTtl));
   }
+  faults.Bytes("--pin-limit", texts.pin_limit, 0, out.pin_limit_bytes);
   faults.Number("--max-sequences", texts.max_sequences, 1, 100'000'000, out.max_sequences);
   faults.Number("--max-sessions", texts.max_sessions, 1, 1'000'000, out.max_sessions);
   faults.OneOf("--log-level", texts.log_level, {"debug", "info", "warn", "error", "off"},

@@ -61,6 +61,7 @@ struct Settings {
   std::chrono::nanoseconds lease = std::chrono::seconds(30);
   std::chrono::nanoseconds stop_timeout = std::chrono::seconds(10);
   std::chrono::nanoseconds sequence_ttl{};  // zero: none
+  uint64_t pin_limit_bytes = 0;             // of each tenant
   uint64_t max_sequences = 100'000;
   uint64_t max_sessions = 4096;
   TenantQuota tenant_quota;  // of each tenant but those named here:

@@ -297,8 +297,8 @@ TEST_F(SequenceLifeTest, RandomLivesLeaveNothing) {
     } else if (what == 6) {
       const auto it = any();
       ASSERT_TRUE(store_->Seal(kTenant, it->first).ok());
+      if (!it->second.sealed) it->second.used = clock_->Now();
       it->second.sealed = true;
-      it->second.used = clock_->Now();
     } else if (what == 7) {
       const auto it = any();
       ASSERT_TRUE(store_->Close(kTenant, it->first).ok());
@@ -323,6 +323,7 @@ TEST_F(SequenceLifeTest, RandomLivesLeaveNothing) {
   EXPECT_EQ(store_->Stats().used_bytes, 0U);
   EXPECT_EQ(catalog_.records(RecordKind::kSequence), 0U);
   EXPECT_EQ(catalog_.records(RecordKind::kColumn), 0U);
+  EXPECT_EQ(catalog_.records(RecordKind::kLife), 0U);
   for (const TenantUse& use : store_->Tenants(10)) EXPECT_EQ(use.bytes, 0U);
 }
 

@@ -1,5 +1,5 @@
 // Goal: over a real server, what nobody uses for its TTL goes, also what a stop sealed and nobody
-// opened again; what is used stays; and a client that opens without closing is bounded and seen.
+// opened again; what is used or pinned stays; and a client that opens without closing is bounded and seen.
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -88,6 +88,57 @@ TEST_F(LifetimeTest, WhatAStopSealedStaysForItsTtlOnly) {
   settings.sequence_ttl = {};
   Start(settings);
   EXPECT_FALSE(Exists(*Client("a"), sequence));
+}
+
+TEST_F(LifetimeTest, APinOutlivesItsWorkerAndAStop) {
+  const test::TempFolder folder;
+  server::Settings settings = SmallSettings();
+  settings.spill_dir = folder.path();
+  settings.spill_limit_bytes = uint64_t{256} << 20;
+  settings.sequence_ttl = seconds(1);
+  settings.pin_limit_bytes = uint64_t{1} << 20;
+  Start(settings);
+  uint64_t sequence = 0;
+  {
+    const auto client = Client("a");
+    ASSERT_TRUE(client->Hello().ok());
+    sequence = Open(*client);
+    ASSERT_TRUE(Fill(*client, sequence, 0, 64).ok());
+    v1::SealSequenceRequest seal;
+    seal.set_sequence(sequence);
+    v1::SealSequenceResponse sealed;
+    ASSERT_TRUE(client->stub().SealSequence(client->Context().get(), seal, &sealed).ok());
+    v1::PinSequenceRequest pin;
+    pin.set_sequence(sequence);
+    pin.set_ttl_ms(600'000);
+    v1::PinSequenceResponse pinned;
+    const grpc::Status status = client->stub().PinSequence(client->Context().get(), pin, &pinned);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(Metric(*server_, "passband_pinned_bytes"), kLayers * kBlockBytes);
+    v1::DisconnectResponse bye;
+    ASSERT_TRUE(client->stub().Disconnect(client->Context().get(), {}, &bye).ok());
+  }
+  std::this_thread::sleep_for(milliseconds(3500));
+  EXPECT_TRUE(Exists(*Client("a"), sequence));
+  EXPECT_EQ(Metric(*server_, "passband_pins"), 1);
+  server_->Stop();
+  Start(settings);
+  const auto client = Client("a");
+  const uint64_t left = Stat(*client, sequence).pin_ms();
+  EXPECT_GT(left, 0U);
+  EXPECT_LT(left, 598'000U);
+  const Time until = std::chrono::steady_clock::now() + seconds(20);
+  while (Metric(*server_, "passband_pins") != 1 && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  EXPECT_EQ(Metric(*server_, "passband_pinned_bytes"), kLayers * kBlockBytes);
+  EXPECT_TRUE(Exists(*client, sequence));
+  v1::UnpinSequenceRequest unpin;
+  unpin.set_sequence(sequence);
+  v1::UnpinSequenceResponse unpinned;
+  ASSERT_TRUE(client->stub().UnpinSequence(client->Context().get(), unpin, &unpinned).ok());
+  EXPECT_EQ(Metric(*server_, "passband_pins"), 0);
+  EXPECT_TRUE(GoesWithin(*client, sequence, seconds(30)));
 }
 
 TEST_F(LifetimeTest, OpeningWithoutClosingIsBoundedAndSeen) {

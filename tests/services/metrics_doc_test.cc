@@ -300,16 +300,30 @@ void MetricsDocTest::ReadBack() {
   EXPECT_GT(lost, 0U);
 }
 
-// What nobody uses.
+// What is pinned, and what nobody uses.
 void MetricsDocTest::Outlive() {
   const auto client = Client("a");
-  Open(*client);  // registers the model
+  ASSERT_TRUE(client->Hello().ok());
+  const uint64_t pinned = Open(*client);
+  ASSERT_TRUE(Append(*client, pinned, kBlockTokens));
+  Seal(*client, pinned);
+  v1::PinSequenceRequest pin;
+  pin.set_sequence(pinned);
+  v1::PinSequenceResponse done;
+  const grpc::Status status = client->stub().PinSequence(client->Context().get(), pin, &done);
+  ASSERT_TRUE(status.ok()) << status.error_message();
   v1::OpenSequenceRequest open;
   open.set_model(TestModel().fingerprint());
   open.set_ttl_ms(1);
   v1::OpenSequenceResponse opened;
   ASSERT_TRUE(client->stub().OpenSequence(client->Context().get(), open, &opened).ok());
-  EXPECT_TRUE(Eventually([this] { return Moved("passband_sequences_reaped_total"); }));
+  EXPECT_TRUE(Eventually([this] {
+    return Moved("passband_sequences_reaped_total") && Moved("passband_pinned_bytes");
+  }));
+  v1::CloseSequenceRequest close;
+  close.set_sequence(pinned);
+  v1::CloseSequenceResponse closed;
+  EXPECT_TRUE(client->stub().CloseSequence(client->Context().get(), close, &closed).ok());
 }
 
 // Without a disk, prefixes of closed sequences stay until their RAM is needed.
@@ -359,7 +373,9 @@ TEST_F(MetricsDocTest, PageAndExpositionAgreeAndEveryMetricMoves) {
   DamageRecords();
   ASSERT_NO_FATAL_FAILURE(StartServer(SpillSettings()));
   StopServer();
-  ASSERT_NO_FATAL_FAILURE(StartServer(SmallSettings()));
+  server::Settings in_ram = SmallSettings();
+  in_ram.pin_limit_bytes = 4 * kMiB;
+  ASSERT_NO_FATAL_FAILURE(StartServer(in_ram));
   Outlive();
   Cache();
   StopServer();

@@ -93,6 +93,12 @@ TEST(SettingsTest, TheTtlOfSequencesIsOffUnlessGiven) {
   }
 }
 
+TEST(SettingsTest, NothingIsPinnedUnlessALimitIsGiven) {
+  EXPECT_EQ(Load({})->pin_limit_bytes, 0U);
+  EXPECT_EQ(Load({"--pin-limit=2GiB"})->pin_limit_bytes, 2 * kGiB);
+  EXPECT_THAT(Faults({"--pin-limit=some"}), HasSubstr("--pin-limit"));
+}
+
 TEST(SettingsTest, FlagBeatsEnvironmentBeatsFile) {
   const test::TempFolder folder;
   const std::string path = folder / "server.yaml";

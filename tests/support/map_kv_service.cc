@@ -120,6 +120,16 @@ Status MapKvService::Seal(SequenceId id) {
   return OkStatus();
 }
 
+Status MapKvService::Pin(SequenceId id, std::chrono::milliseconds) {
+  PASSBAND_RETURN_IF_ERROR(Enter("Pin"));
+  return Find(id).status();
+}
+
+Status MapKvService::Unpin(SequenceId id) {
+  PASSBAND_RETURN_IF_ERROR(Enter("Unpin"));
+  return Find(id).status();
+}
+
 Status MapKvService::Close(SequenceId id) {
   PASSBAND_RETURN_IF_ERROR(Enter("Close"));
   PASSBAND_RETURN_IF_ERROR(Find(id).status());

@@ -33,6 +33,8 @@ class MapKvService final : public KvService {
   Status Extend(SequenceId sequence, uint64_t first, std::span<const uint32_t> token_ids) override;
   Status Truncate(SequenceId sequence, uint64_t tokens) override;
   Status Seal(SequenceId sequence) override;
+  Status Pin(SequenceId sequence, std::chrono::milliseconds time) override;
+  Status Unpin(SequenceId sequence) override;
   Status Close(SequenceId sequence) override;
   StatusOr<SequenceStat> Stat(SequenceId sequence) override;
   StatusOr<std::vector<SequenceStat>> List(SequenceId after, uint32_t limit) override;

@@ -108,7 +108,8 @@ struct SequenceStat {
   uint64_t shared_tokens = 0;
   uint64_t resident_bytes = 0;
   double idle_seconds = 0;
-  std::chrono::milliseconds ttl{};  // zero: none
+  std::chrono::milliseconds ttl{};         // zero: none
+  std::chrono::milliseconds pinned_for{};  // zero: it is not
 };
 
 // How to cut slices from keys; made by `passband calibrate`.
@@ -160,6 +161,10 @@ class Client {
   Status Truncate(uint64_t sequence, uint64_t tokens);
   // No more appends; the sequence outlives this client.
   Status Seal(uint64_t sequence);
+  // Keeps a sealed sequence, and its rows in RAM, for a time (zero: an hour), whatever becomes of
+  // this client; kResourceExhausted beyond what the tenant may pin. Renews a pin.
+  Status Pin(uint64_t sequence, std::chrono::milliseconds time = {});
+  Status Unpin(uint64_t sequence);
   Status Close(uint64_t sequence);
   Result<SequenceStat> Stat(uint64_t sequence);
   // In the order of ids, after `after`; limit 0: as many as the service sends.
