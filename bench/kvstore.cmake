@@ -1,4 +1,5 @@
 passband_bench(store_bench DEPS passband::kvstore)
+passband_bench(prefix_scale_bench DEPS passband::kvstore CLI11::CLI11 nlohmann_json::nlohmann_json)
 passband_bench(spill_bench DEPS passband::kvstore CLI11::CLI11 nlohmann_json::nlohmann_json)
 target_sources(spill_bench PRIVATE raw_file.cc)
 passband_bench(spill_load_bench DEPS passband::kvstore CLI11::CLI11 nlohmann_json::nlohmann_json)
