@@ -3,12 +3,11 @@
 // One sequence is given the prompt's rows; the others open over the same token ids, or fork from
 // it. Prints what each costs: time, RAM for rows, and memory of the process for what the store
 // knows of it; and, last, a line of JSON.
-#include <unistd.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,12 +37,10 @@ double Micros(Clock::duration time) {
   return std::chrono::duration<double, std::micro>(time).count();
 }
 
-// Pages of this process that are in RAM and not of the arena, which is a shared mapping.
-uint64_t AnonymousBytes() {
-  std::ifstream statm("/proc/self/statm");
-  uint64_t size = 0, resident = 0, shared = 0;
-  statm >> size >> resident >> shared;
-  return (resident - shared) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+// What the process has allocated and not freed. The arena, a mapping of its own, is no part of it.
+uint64_t AllocatedBytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return heap.uordblks + heap.hblkhd;
 }
 
 struct Figures {
@@ -89,7 +86,7 @@ class Scale {
     ids.reserve(options_.sequences);
     times.reserve(options_.sequences);
     const uint64_t rows_before = store_->Stats().used_bytes;
-    const uint64_t known_before = AnonymousBytes();
+    const uint64_t known_before = AllocatedBytes();
     const auto start = Clock::now();
     for (uint64_t i = 1; i < options_.sequences; ++i) {
       const auto begin = Clock::now();
@@ -100,7 +97,7 @@ class Scale {
     Figures out{.way = way, .total_s = Micros(Clock::now() - start) * 1e-6};
     const auto count = static_cast<double>(ids.size());
     out.row_bytes = static_cast<double>(store_->Stats().used_bytes - rows_before) / count;
-    out.known_bytes = static_cast<double>(AnonymousBytes() - known_before) / count;
+    out.known_bytes = static_cast<double>(AllocatedBytes() - known_before) / count;
     const auto closing = Clock::now();
     for (const SequenceId id : ids) PASSBAND_RETURN_IF_ERROR(store_->Close(kTenant, id));
     out.close_us = Micros(Clock::now() - closing) / count;
@@ -146,7 +143,7 @@ Status Run(const Options& options) {
               static_cast<unsigned long long>(options.prompt), options.layers);
   std::printf("%-6s %10s %10s %10s %10s %14s %16s\n", "way", "p50 us", "p99 us", "all s",
               "close us", "rows B/seq", "known B/seq");
-  // Each in a store of its own: freed memory of one would serve the next.
+  // Each in a store of its own.
   for (const bool fork : {false, true}) {
     Scale scale(options);
     PASSBAND_RETURN_IF_ERROR(scale.Prepare());
