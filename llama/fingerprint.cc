@@ -60,6 +60,15 @@ std::string ArchitectureDigest(const LlamaConfig& config) {
 
 }  // namespace
 
+ModelFingerprint RandomFingerprint(const LlamaConfig& config, const std::string& shape,
+                                   uint64_t seed) {
+  Sha256 hash;
+  AddText(hash, "passband random weights 1");
+  AddText(hash, shape);
+  hash.Update(seed);
+  return {.architecture = ArchitectureDigest(config), .weights = ToHex(hash.Finish())};
+}
+
 ModelFingerprint ComputeFingerprint(const LlamaConfig& config, const Safetensors& weights) {
   Sha256 hash;
   AddText(hash, "passband weights 1");

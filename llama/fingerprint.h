@@ -9,11 +9,18 @@
 // Threads  safe.
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include "base/model_fingerprint.h"
 #include "llama/config.h"
 #include "llama/safetensors.h"
 
 namespace passband {
+
+// That of weights made up from a seed (LlamaModel::Random).
+ModelFingerprint RandomFingerprint(const LlamaConfig& config, const std::string& shape,
+                                   uint64_t seed);
 
 ModelFingerprint ComputeFingerprint(const LlamaConfig& config, const Safetensors& weights);
 

@@ -1,4 +1,4 @@
-// LlamaModel: a checkpoint on the CPU, and its forward pass.
+// LlamaModel: a checkpoint on the CPU or a GPU, and its forward pass.
 //
 // The pass is layer-major over a batch of position ranges: all positions go
 // through a layer together, its attention is delegated (attention_backend.h),
@@ -13,7 +13,9 @@
 //            2 * q_heads * head_dim) * 4 + layer_row_bytes bytes per position.
 //            Longer prompts may be fed in pieces.
 // Threads    Forward is const and safe from several threads; they take turns
-//            on the worker pool.
+//            on the worker pool, or on the GPU.
+// GPU        with Options::device the weights are there only, and the backend's
+//            pointers are device memory (device_forward.h).
 // Errors     kNotFound, kInvalidArgument, kUnimplemented: the checkpoint
 //            (config.h, safetensors.h). Forward: kInvalidArgument for an empty
 //            batch or item, a token id out of the vocabulary, or positions
@@ -25,6 +27,7 @@
 #include <span>
 #include <string>
 
+#include "base/mutex.h"
 #include "base/status.h"
 #include "llama/attention_backend.h"
 #include "llama/config.h"
@@ -34,7 +37,10 @@
 
 namespace passband {
 
+class DeviceForward;
 struct LlamaWeights;
+
+enum class Device : uint8_t { kCpu, kCuda };
 
 // Consecutive positions of one sequence.
 struct BatchItem {
@@ -50,6 +56,7 @@ class LlamaModel {
  public:
   struct Options {
     int threads = 0;  // 0: one per core
+    Device device = Device::kCpu;
   };
 
   // `folder` holds config.json and safetensors.
@@ -57,6 +64,10 @@ class LlamaModel {
   static StatusOr<std::unique_ptr<LlamaModel>> Load(const std::string& folder) {
     return Load(folder, Options());
   }
+  // A model of a known shape with weights made up from `seed`, on a GPU, for benchmarks:
+  // "llama-3.1-8b". kInvalidArgument lists the shapes.
+  static StatusOr<std::unique_ptr<LlamaModel>> Random(const std::string& shape, uint64_t seed,
+                                                      Options options);
   ~LlamaModel();
   LlamaModel(const LlamaModel&) = delete;
   LlamaModel& operator=(const LlamaModel&) = delete;
@@ -69,6 +80,8 @@ class LlamaModel {
   // The folder's last path component, for people.
   const std::string& name() const { return name_; }
   uint64_t parameters() const;
+  // Null on the CPU.
+  DeviceForward* device() const { return device_.get(); }
   // The model's threads, for a backend that computes between the layers.
   WorkerPool& pool() const { return *pool_; }
 
@@ -78,7 +91,9 @@ class LlamaModel {
   std::string name_;
   LlamaConfig config_;
   ModelFingerprint fingerprint_;
-  std::unique_ptr<LlamaWeights> weights_;
+  std::unique_ptr<LlamaWeights> weights_;  // null on a GPU
+  std::unique_ptr<DeviceForward> device_;
+  std::unique_ptr<Mutex> device_mutex_;
   std::unique_ptr<WorkerPool> pool_;
 };
 

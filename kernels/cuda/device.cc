@@ -115,6 +115,14 @@ absl::Status Memory::CopyOut(void* host, size_t bytes, StreamHandle stream) cons
   return FromCuda(cudaMemcpyAsync(host, data_, bytes, cudaMemcpyDefault, stream), "copy out");
 }
 
+absl::Status CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream) {
+  return FromCuda(cudaMemcpyAsync(device, host, bytes, cudaMemcpyDefault, stream), "copy in");
+}
+
+absl::Status CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream) {
+  return FromCuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDefault, stream), "copy out");
+}
+
 absl::Status Memory::Fill(int byte, StreamHandle stream) const {
   return FromCuda(cudaMemsetAsync(data_, byte, bytes_, stream), "fill memory");
 }
@@ -135,8 +143,10 @@ Stream::~Stream() {
   if (handle_ != nullptr) static_cast<void>(cudaStreamDestroy(handle_));
 }
 
-absl::Status Stream::Synchronize() const {
-  return FromCuda(cudaStreamSynchronize(handle_), "work on a stream");
+absl::Status Stream::Synchronize() const { return cuda::Synchronize(handle_); }
+
+absl::Status Synchronize(StreamHandle stream) {
+  return FromCuda(cudaStreamSynchronize(stream), "work on a stream");
 }
 
 absl::StatusOr<Graph> Graph::Capture(const Stream& stream,

@@ -66,6 +66,14 @@ class Memory {
   MemoryKind kind_ = MemoryKind::kDevice;
 };
 
+// Between host memory and device memory that somebody else owns; ordered in `stream`.
+// Host memory that is not pinned is read before CopyToDevice returns.
+absl::Status CopyToDevice(void* device, const void* host, size_t bytes, StreamHandle stream);
+absl::Status CopyToHost(void* host, const void* device, size_t bytes, StreamHandle stream);
+
+// Waits for all work of the stream, and reports its errors too.
+absl::Status Synchronize(StreamHandle stream);
+
 class Stream {
  public:
   static absl::StatusOr<Stream> Create();

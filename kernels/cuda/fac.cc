@@ -56,11 +56,10 @@ absl::StatusOr<FacPlan> PlanFac(const FacArgs& args, const DeviceInfo& device) {
 
 absl::Status Fac(const FacArgs& args, const FacPlan& plan, StreamHandle stream) {
   if (auto status = CheckShape(args); !status.ok()) return status;
-  const bool by_index = args.indices != nullptr && args.pages != nullptr;
+  const bool by_index = args.pages != nullptr;
   if (args.counts == nullptr || args.queries == nullptr || args.out == nullptr ||
       (args.rows != nullptr) == by_index) {
-    return absl::InvalidArgumentError(
-        "fac: counts, queries, out, and rows or else indices and pages");
+    return absl::InvalidArgumentError("fac: counts, queries, out, and rows or else pages");
   }
   if (by_index && args.page_shift > 31) {
     return absl::InvalidArgumentError("fac: pages of at most 2^31 rows");

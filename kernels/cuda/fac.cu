@@ -100,7 +100,7 @@ template <int kDim>
 __device__ const std::byte* RowAt(const FacParams& p, uint32_t problem, uint32_t i) {
   const size_t at = size_t{problem} * p.max_rows + i;
   if (p.rows != nullptr) return p.rows[at];
-  const uint32_t index = p.indices[at];
+  const uint32_t index = p.indices != nullptr ? p.indices[at] : i;
   const size_t page = size_t{problem} * p.pages_per_problem + (index >> p.page_shift);
   return p.pages[page] + size_t{index & ((1U << p.page_shift) - 1)} * (4 * kDim);
 }

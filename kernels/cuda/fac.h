@@ -3,7 +3,8 @@
 // share a problem's rows and put their parts together.
 //
 // Rows       bf16 [K | V], 16 byte aligned, in device memory or pinned host memory: as
-//            pointers, or as token indices into pages of 2^page_shift rows.
+//            pointers, or as token indices into pages of 2^page_shift rows; without
+//            indices the pages' first rows, in order (full attention).
 // Shapes     queries, out [problems][group][head_dim], float or bf16. rows, indices
 //            [problems][max_rows], of which counts[problem] are read; pages
 //            [problems][pages_per_problem], pointing at rows of that problem.
@@ -35,7 +36,7 @@ struct FacArgs {
   uint32_t max_rows = 0;
   const uint32_t* counts = nullptr;         // device
   const std::byte* const* rows = nullptr;   // device; or null, and:
-  const uint32_t* indices = nullptr;        // device
+  const uint32_t* indices = nullptr;        // device; null: 0, 1, 2 ...
   const std::byte* const* pages = nullptr;  // device
   uint32_t pages_per_problem = 1;
   uint32_t page_shift = 31;

@@ -21,7 +21,14 @@ void ModelFlags::AddTo(CLI::App& app) {
       ->capture_default_str();
 }
 
+void ModelFlags::AddDeviceTo(CLI::App& app) {
+  app.add_option("--device", device, "Where the model computes: cpu, or cuda: an NVIDIA GPU")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+}
+
 std::string ModelFlags::DefaultProfile() const {
+  if (folder.empty()) return "";
   const auto path = std::filesystem::path(folder) / "profiles" / "greedy-24-int2.json";
   return std::filesystem::exists(path) ? path.string() : "";
 }
@@ -67,7 +74,12 @@ void SelectFlags::AddTo(CLI::App& app) {
 }
 
 StatusOr<std::unique_ptr<LlamaModel>> LoadModel(const ModelFlags& flags) {
-  return LlamaModel::Load(flags.folder, {.threads = flags.threads});
+  const LlamaModel::Options options{.threads = flags.threads,
+                                    .device = flags.on_gpu() ? Device::kCuda : Device::kCpu};
+  if (!flags.random_weights.empty()) {
+    return LlamaModel::Random(flags.random_weights, flags.random_seed, options);
+  }
+  return LlamaModel::Load(flags.folder, options);
 }
 
 StatusOr<std::unique_ptr<KvService>> OpenService(const ServiceFlags& flags) {

@@ -20,8 +20,14 @@ namespace passband {
 struct ModelFlags {
   std::string folder;
   int threads = 0;
+  std::string device = "cpu";
+  std::string random_weights;  // a shape, instead of a folder
+  uint64_t random_seed = 1;
 
   void AddTo(CLI::App& app);
+  // --device; for commands that also run on a GPU.
+  void AddDeviceTo(CLI::App& app);
+  bool on_gpu() const { return device == "cuda"; }
   // `folder`/profiles/greedy-24-int2.json where that exists, otherwise empty.
   std::string DefaultProfile() const;
 };

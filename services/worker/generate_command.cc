@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
+#include "llama/split_mix.h"
 #include "llama/tokenizer.h"
 #include "services/console/progress.h"
 #include "services/console/table.h"
+#include "services/worker/device_host.h"
 #include "services/worker/flags.h"
 #include "services/worker/generation.h"
 #include "services/worker/memory_report.h"
@@ -38,6 +40,7 @@ struct GenerateFlags {
   uint32_t budget = 256;
   std::vector<std::string> prompts;
   std::vector<std::string> prompt_files;
+  uint32_t random_prompt = 0;
   std::string suffix = "exact";
   Generation::Settings settings;
   bool keep_sequence = false;
@@ -66,27 +69,22 @@ StatusOr<std::vector<std::vector<uint32_t>>> ReadPrompts(const GenerateFlags& fl
     if (tokens->empty()) return Error(StatusCode::kInvalidArgument, "{}: no text", path);
     prompts.push_back(*std::move(tokens));
   }
+  if (flags.random_prompt > 0) {
+    SplitMix random(flags.settings.sampling.seed);
+    std::vector<uint32_t> tokens(flags.random_prompt);
+    for (uint32_t& token : tokens) token = random.Below(model.config().vocab_size);
+    prompts.push_back(std::move(tokens));
+  }
   return prompts;
 }
 
-MemoryReport Report(const Generation& generation, const Engine& engine) {
-  MemoryReport report;
-  for (const auto& stream : generation.streams()) {
-    report.AddSequence(*stream.sequence, stream.attended, engine.model());
-  }
-  report.peak_layer_bytes = generation.peak_layer_bytes();
-  report.AddSteps(engine.stats(), engine.model());
-  return report;
-}
-
-void PrintSummary(const Generation& generation, const MemoryReport& report,
-                  const KvService& service) {
+void PrintSummary(const Generation& generation, const MemoryReport& report) {
   const Terminal terminal = Terminal::Of(stdout);
   const Generation::Times& times = generation.times();
   uint64_t prompt = 0, attached = 0;
   for (const auto& stream : generation.streams()) {
     prompt += stream.prompt.size();
-    attached += stream.sequence->attached_tokens();
+    attached += stream.attached;
   }
   Table table({{""}, {"", Align::kRight}, {""}});
   const auto row = [&](const char* name, const std::string& value, const std::string& remark) {
@@ -99,10 +97,13 @@ void PrintSummary(const Generation& generation, const MemoryReport& report,
   row("decode", fmt::format("{:.1f}", times.decode_rate()),
       fmt::format("tokens/s over {} tokens", FormatCount(times.decoded_tokens)));
   row("full keys and values", FormatBytes(static_cast<double>(report.full_kv_bytes)),
-      "in the service, over " + service.transport());
+      "over " + generation.host().transport());
   row("held: slices", FormatBytes(static_cast<double>(report.slice_bytes)), "");
   row("held: hot rows", FormatBytes(static_cast<double>(report.hot_row_bytes)), "");
   row("held: newest tokens", FormatBytes(static_cast<double>(report.tail_bytes)), "");
+  if (report.device_row_bytes > 0) {
+    row("held: rows on the GPU", FormatBytes(static_cast<double>(report.device_row_bytes)), "");
+  }
   row("held at most in prefill", FormatBytes(static_cast<double>(report.peak_layer_bytes)),
       "one layer's rows");
   row("fetched a token", FormatBytes(report.fetched_per_token), "");
@@ -115,11 +116,11 @@ void PrintSummary(const Generation& generation, const MemoryReport& report,
 
 Json StreamJson(const Generation::Stream& stream) {
   return {{"prompt_tokens", stream.prompt.size()},
-          {"attached_tokens", stream.sequence->attached_tokens()},
+          {"attached_tokens", stream.attached},
           {"text", stream.text},
           {"tokens", stream.tokens},
           {"finish_reason", FinishReasonName(stream.finish)},
-          {"sequence", stream.sequence->id().value()}};
+          {"sequence", stream.sequence.value()}};
 }
 
 void PrintJson(const GenerateFlags& flags, const Generation& generation, const MemoryReport& report,
@@ -132,7 +133,8 @@ void PrintJson(const GenerateFlags& flags, const Generation& generation, const M
   json["method"] = flags.method;
   json["profile"] = flags.profile;
   json["budget"] = flags.budget;
-  json["transport"] = bench.service->transport();
+  json["device"] = flags.model.device;
+  json["transport"] = generation.host().transport();
   json["kept"] = flags.keep_sequence;
   json["outputs"] = Json::array();
   for (const auto& stream : generation.streams()) json["outputs"].push_back(StreamJson(stream));
@@ -145,6 +147,7 @@ void PrintJson(const GenerateFlags& flags, const Generation& generation, const M
   json["slice_bytes"] = report.slice_bytes;
   json["hot_row_bytes"] = report.hot_row_bytes;
   json["tail_bytes"] = report.tail_bytes;
+  json["device_row_bytes"] = report.device_row_bytes;
   json["peak_prefill_layer_bytes"] = report.peak_layer_bytes;
   json["fetched_bytes_per_token"] = report.fetched_per_token;
   json["fetched_bytes_per_token_without_hot_rows"] = report.unaided_per_token;
@@ -153,16 +156,41 @@ void PrintJson(const GenerateFlags& flags, const Generation& generation, const M
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
-StatusOr<std::unique_ptr<Engine>> MakeEngine(const GenerateFlags& flags, const Workbench& bench) {
-  EngineOptions options;
-  options.select = {flags.budget, flags.select.sinks, flags.select.recent};
-  options.hot_rows = flags.select.hot_rows;
-  options.scale = bench.model->config().attention_scale();
+// A host, and what it stands on.
+struct Host {
+  std::unique_ptr<Engine> engine;  // none on a GPU
+  std::unique_ptr<SequenceHost> host;
+};
+
+StatusOr<Host> MakeHost(const GenerateFlags& flags, const Workbench& bench,
+                        std::function<void(uint64_t)> on_layer) {
+  const kernels::SelectOptions select{flags.budget, flags.select.sinks, flags.select.recent};
   std::shared_ptr<const Profile> profile;
-  if (!flags.settings.full) {
+  if (!flags.settings.full && flags.profile.empty()) {
+    PASSBAND_ASSIGN_OR_RETURN(profile, RandomProfile(*bench.model));
+  } else if (!flags.settings.full) {
     PASSBAND_ASSIGN_OR_RETURN(profile, LoadProfileFor(flags.profile, *bench.model));
   }
-  return Engine::Create(bench.service.get(), ModelInfoOf(*bench.model), profile, options);
+  Host out;
+  if (flags.model.on_gpu()) {
+    PASSBAND_ASSIGN_OR_RETURN(
+        out.host, MakeDeviceHost(*bench.model, bench.service.get(), profile,
+                                 {flags.method, select, flags.select.hot_rows, on_layer}));
+    return out;
+  }
+  EngineOptions options;
+  options.select = select;
+  options.hot_rows = flags.select.hot_rows;
+  options.scale = bench.model->config().attention_scale();
+  PASSBAND_ASSIGN_OR_RETURN(
+      out.engine, Engine::Create(bench.service.get(), ModelInfoOf(*bench.model), profile, options));
+  out.host = std::make_unique<EngineHost>(
+      *out.engine, bench.model->pool(),
+      EngineAttention::Options{.full = flags.settings.full,
+                               .sparse_suffix = flags.settings.sparse_suffix,
+                               .observer = nullptr,
+                               .on_layer = std::move(on_layer)});
+  return out;
 }
 
 // One prompt streams as it comes; of several, each is shown when all are done.
@@ -182,9 +210,9 @@ StatusOr<std::unique_ptr<MetricsEndpoint>> ServeMetrics(const GenerateFlags& fla
                                                 .transport = bench.service->transport()});
 }
 
-void Publish(const Generation& generation, const Engine& engine, MetricsEndpoint& metrics) {
-  metrics.Publish({.steps = engine.stats(),
-                   .memory = Report(generation, engine),
+void Publish(const Generation& generation, MetricsEndpoint& metrics) {
+  metrics.Publish({.steps = generation.host().stats(),
+                   .memory = generation.Report(),
                    .sequences = generation.streams().size(),
                    .decoded_tokens = generation.times().decoded_tokens,
                    .decode_seconds = generation.times().decode_seconds});
@@ -193,11 +221,11 @@ void Publish(const Generation& generation, const Engine& engine, MetricsEndpoint
 Status RunGenerate(const GenerateFlags& flags) {
   PASSBAND_ASSIGN_OR_RETURN(const Workbench bench, OpenWorkbench(flags.model, flags.service));
   PASSBAND_ASSIGN_OR_RETURN(auto prompts, ReadPrompts(flags, *bench.model));
-  PASSBAND_ASSIGN_OR_RETURN(const auto engine, MakeEngine(flags, bench));
   PASSBAND_ASSIGN_OR_RETURN(const auto metrics, ServeMetrics(flags, bench));
   std::unique_ptr<Progress> progress;
-  Generation generation(*bench.model, *engine, flags.settings,
-                        [&](uint64_t steps) { progress->Advance(steps); });
+  PASSBAND_ASSIGN_OR_RETURN(
+      const Host host, MakeHost(flags, bench, [&](uint64_t steps) { progress->Advance(steps); }));
+  Generation generation(*bench.model, *host.host, flags.settings);
   const bool streamed = !flags.json && prompts.size() == 1;
   const bool many = !flags.json && prompts.size() > 1;
   for (auto& prompt : prompts) PASSBAND_RETURN_IF_ERROR(generation.Add(std::move(prompt)));
@@ -210,12 +238,12 @@ Status RunGenerate(const GenerateFlags& flags) {
   };
   PASSBAND_RETURN_IF_ERROR(generation.Prefill(on_text));
   progress->Finish();
-  engine->ResetStats();
+  host.host->ResetStats();
   while (!generation.finished()) {
     PASSBAND_RETURN_IF_ERROR(generation.Step(on_text));
-    if (metrics != nullptr) Publish(generation, *engine, *metrics);
+    if (metrics != nullptr) Publish(generation, *metrics);
   }
-  const MemoryReport report = Report(generation, *engine);
+  const MemoryReport report = generation.Report();
   if (flags.keep_sequence) PASSBAND_RETURN_IF_ERROR(generation.Keep());
   if (flags.json) {
     PrintJson(flags, generation, report, bench);
@@ -223,17 +251,41 @@ Status RunGenerate(const GenerateFlags& flags) {
   }
   if (many) PrintTexts(generation);
   if (streamed) std::fputs("\n\n", stdout);
-  PrintSummary(generation, report, *bench.service);
+  PrintSummary(generation, report);
   if (!flags.keep_sequence) return OkStatus();
   for (const auto& stream : generation.streams()) {
-    fmt::print("kept as sequence {}\n", stream.sequence->id());
+    fmt::print("kept as sequence {}\n", stream.sequence);
   }
   return OkStatus();
 }
 
+void CheckDevice(const GenerateFlags& flags) {
+  if (flags.model.folder.empty() == flags.model.random_weights.empty()) {
+    throw CLI::ValidationError("--model", "give --model or else --random-weights");
+  }
+  if (flags.model.on_gpu()) {
+    if (flags.keep_sequence && (flags.method == "full" || flags.method == "fasa-c")) {
+      throw CLI::ValidationError("--keep-sequence",
+                                 "needs --method fasa-m: full and fasa-c keep "
+                                 "their rows on the GPU alone");
+    }
+    if (flags.suffix == "sparse") {
+      throw CLI::ValidationError("--suffix", "sparse needs --device cpu");
+    }
+    return;
+  }
+  if (!flags.model.random_weights.empty()) {
+    throw CLI::ValidationError("--random-weights", "are made on a GPU: --device cuda");
+  }
+  if (flags.method == "fasa-c" || flags.method == "fasa-m") {
+    throw CLI::ValidationError("--method", flags.method + " needs --device cuda");
+  }
+}
+
 void CheckUsage(GenerateFlags& flags) {
-  if (flags.prompts.empty() && flags.prompt_files.empty()) {
-    throw CLI::ValidationError("generate", "give --prompt or --prompt-file");
+  CheckDevice(flags);
+  if (flags.prompts.empty() && flags.prompt_files.empty() && flags.random_prompt == 0) {
+    throw CLI::ValidationError("generate", "give --prompt, --prompt-file or --random-prompt");
   }
   if (flags.keep_sequence && flags.service.server.empty()) {
     throw CLI::ValidationError("--keep-sequence",
@@ -255,7 +307,7 @@ void CheckUsage(GenerateFlags& flags) {
     return;
   }
   if (flags.profile.empty()) flags.profile = flags.model.DefaultProfile();
-  if (flags.profile.empty()) {
+  if (flags.profile.empty() && flags.model.random_weights.empty()) {
     throw CLI::ValidationError(
         "--profile", "fasa needs one and the model has no default; `passband calibrate` makes it");
   }
@@ -290,6 +342,13 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command =
       app.add_subcommand("generate", "Continue prompts with keys and values in the service");
   flags->model.AddTo(*command);
+  command->get_option("--model")->required(false);
+  flags->model.AddDeviceTo(*command);
+  command
+      ->add_option("--random-weights", flags->model.random_weights,
+                   "Instead of --model: a model of this shape with weights made up on the GPU, for "
+                   "benchmarks: llama-3.1-8b")
+      ->type_name("SHAPE");
   command
       ->add_option("--profile", flags->profile,
                    "Which parts of keys are held as slices, for fasa; passband calibrate makes "
@@ -298,13 +357,17 @@ void AddGenerateCommand(CLI::App& app, CommandRunner& runner) {
       ->check(CLI::ExistingFile);
   command
       ->add_option("--method", flags->method,
-                   "fasa: attend to the tokens that slices choose; full: to every token")
-      ->check(CLI::IsMember({"fasa", "full"}))
+                   "fasa: attend to the tokens that slices choose; full: to every token. On a "
+                   "GPU: fasa-m (also fasa): slices and hot rows there, the rows in the service; "
+                   "fasa-c: slices and all rows there; full: all rows there")
+      ->check(CLI::IsMember({"fasa", "full", "fasa-c", "fasa-m"}))
       ->capture_default_str();
   command->add_option("--prompt", flags->prompts, "Text to continue; several make a batch");
   command->add_option("--prompt-file", flags->prompt_files, "The same from a file")
       ->type_name("FILE")
       ->check(CLI::ExistingFile);
+  command->add_option("--random-prompt", flags->random_prompt,
+                      "A prompt of so many random tokens, for benchmarks");
   command
       ->add_option("--budget", flags->budget,
                    "Tokens that a head attends to, sinks and recent ones included")

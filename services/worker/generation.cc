@@ -53,13 +53,25 @@ size_t HeldBackBytes(const std::string& text, const std::vector<std::string>& st
 Generation::Generation(const LlamaModel& model, Engine& engine, Settings settings,
                        std::function<void(uint64_t)> on_prefilled)
     : model_(model),
-      engine_(engine),
-      settings_(std::move(settings)),
-      attention_(engine, model.pool(),
-                 {.full = settings_.full,
-                  .sparse_suffix = settings_.sparse_suffix,
-                  .observer = nullptr,
-                  .on_layer = std::move(on_prefilled)}) {}
+      own_host_(std::make_unique<EngineHost>(
+          engine, model.pool(),
+          EngineAttention::Options{.full = settings.full,
+                                   .sparse_suffix = settings.sparse_suffix,
+                                   .observer = nullptr,
+                                   .on_layer = std::move(on_prefilled)})),
+      host_(*own_host_),
+      settings_(std::move(settings)) {}
+
+Generation::Generation(const LlamaModel& model, SequenceHost& host, Settings settings)
+    : model_(model), host_(host), settings_(std::move(settings)) {}
+
+MemoryReport Generation::Report() const {
+  MemoryReport report;
+  for (size_t i = 0; i < streams_.size(); ++i) host_.AddMemory(i, streams_[i].attended, report);
+  report.peak_layer_bytes = host_.peak_layer_bytes();
+  report.AddSteps(host_.stats(), host_.model());
+  return report;
+}
 
 Status Generation::Add(std::vector<uint32_t> prompt) {
   if (prompt.empty()) return Error(StatusCode::kInvalidArgument, "the prompt is empty");
@@ -71,9 +83,12 @@ Status Generation::Add(std::vector<uint32_t> prompt) {
   Sampler::Options sampling = settings_.sampling;
   sampling.seed += streams_.size();
   PASSBAND_ASSIGN_OR_RETURN(stream.sampler, Sampler::Create(sampling));
-  PASSBAND_ASSIGN_OR_RETURN(stream.sequence, engine_.Open(prompt, settings_.share_prefix));
-  stream.attended = stream.sequence->attached_tokens();
-  attention_.Add(streams_.size(), *stream.sequence, prompt.size());
+  const uint64_t capacity =
+      std::min<uint64_t>(prompt.size() + settings_.max_tokens, model_.config().max_positions);
+  PASSBAND_ASSIGN_OR_RETURN(const SequenceHost::Opened opened,
+                            host_.Open(streams_.size(), prompt, capacity, settings_.share_prefix));
+  stream.sequence = opened.id;
+  stream.attached = stream.attended = opened.attached;
   stream.prompt = std::move(prompt);
   streams_.push_back(std::move(stream));
   shown_.push_back(0);
@@ -104,7 +119,7 @@ Status Generation::PrefillStream(size_t index, const OnText& on_text) {
     const bool last = stream.attended + count == stream.prompt.size();
     const BatchItem item{std::span(stream.prompt).subspan(stream.attended, count), stream.attended,
                          index, last ? 1U : 0U};
-    PASSBAND_ASSIGN_OR_RETURN(const Logits logits, model_.Forward(std::span(&item, 1), attention_));
+    PASSBAND_ASSIGN_OR_RETURN(const Logits logits, model_.Forward(std::span(&item, 1), host_));
     stream.attended += count;
     times_.prefilled_tokens += count;
     if (last) Accept(index, logits.row(0), on_text);
@@ -125,7 +140,7 @@ Status Generation::Step(const OnText& on_text) {
     if (stream.finish != FinishReason::kNone) continue;
     batch.push_back({std::span(stream.tokens).last(1), stream.attended, i, 1});
   }
-  PASSBAND_ASSIGN_OR_RETURN(const Logits logits, model_.Forward(batch, attention_));
+  PASSBAND_ASSIGN_OR_RETURN(const Logits logits, model_.Forward(batch, host_));
   times_.decode_seconds += SecondsSince(start);
   times_.decoded_tokens += batch.size();
   for (size_t row = 0; row < batch.size(); ++row) {
@@ -171,16 +186,13 @@ void Generation::Finish(size_t index, FinishReason reason, const OnText& on_text
 }
 
 Status Generation::Keep() {
-  for (Stream& stream : streams_) {
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    const Stream& stream = streams_[i];
     // The last token was sampled, never computed: it has no row.
     const uint64_t generated = stream.attended - stream.prompt.size();
     const std::vector<uint32_t> named(stream.tokens.begin(),
                                       stream.tokens.begin() + static_cast<ptrdiff_t>(generated));
-    PASSBAND_RETURN_IF_ERROR(engine_.Flush(*stream.sequence));
-    if (!named.empty()) {
-      PASSBAND_RETURN_IF_ERROR(stream.sequence->ExtendTokenIds(stream.prompt.size(), named));
-    }
-    PASSBAND_RETURN_IF_ERROR(stream.sequence->Seal());
+    PASSBAND_RETURN_IF_ERROR(host_.Keep(i, stream.prompt.size(), named));
   }
   return OkStatus();
 }

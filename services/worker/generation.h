@@ -25,7 +25,7 @@
 #include "llama/model.h"
 #include "llama/sampler.h"
 #include "sdk/engine.h"
-#include "services/worker/engine_attention.h"
+#include "services/worker/sequence_host.h"
 
 namespace passband {
 
@@ -50,7 +50,8 @@ class Generation {
     std::vector<uint32_t> tokens;  // generated
     std::string text;              // of `tokens`, for byte models
     FinishReason finish = FinishReason::kNone;
-    std::unique_ptr<WorkerSequence> sequence;
+    SequenceId sequence;  // in the service
+    uint64_t attached = 0;
     std::optional<Sampler> sampler;
     uint64_t attended = 0;  // positions whose rows are stored
   };
@@ -71,6 +72,8 @@ class Generation {
 
   Generation(const LlamaModel& model, Engine& engine, Settings settings,
              std::function<void(uint64_t)> on_prefilled = nullptr);
+  // With the sequences elsewhere; borrows the host.
+  Generation(const LlamaModel& model, SequenceHost& host, Settings settings);
 
   Status Add(std::vector<uint32_t> prompt);
   Status Prefill(const OnText& on_text);
@@ -79,7 +82,9 @@ class Generation {
 
   const std::vector<Stream>& streams() const { return streams_; }
   const Times& times() const { return times_; }
-  uint64_t peak_layer_bytes() const { return attention_.peak_layer_bytes(); }
+  SequenceHost& host() const { return host_; }
+  // Memory held and bytes moved so far.
+  MemoryReport Report() const;
   // Layers times positions that Prefill will compute.
   uint64_t prefill_steps() const;
 
@@ -93,9 +98,9 @@ class Generation {
   void Finish(size_t index, FinishReason reason, const OnText& on_text);
 
   const LlamaModel& model_;
-  Engine& engine_;
+  const std::unique_ptr<SequenceHost> own_host_;  // null: another's
+  SequenceHost& host_;
   const Settings settings_;
-  EngineAttention attention_;
   std::vector<Stream> streams_;
   std::vector<size_t> shown_;  // bytes of each stream's text already shown
   Times times_;

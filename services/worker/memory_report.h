@@ -19,13 +19,16 @@ struct MemoryReport {
   uint64_t slice_bytes = 0;
   uint64_t hot_row_bytes = 0;
   uint64_t tail_bytes = 0;
+  uint64_t device_row_bytes = 0;  // full rows that a GPU keeps
   uint64_t peak_layer_bytes = 0;  // one layer's rows, during the prompt
   double decoded_tokens = 0;
   double fetched_per_token = 0;
   double unaided_per_token = 0;  // had no row been hot
   double full_per_token = 0;     // full attention
 
-  uint64_t held_bytes() const { return slice_bytes + hot_row_bytes + tail_bytes; }
+  uint64_t held_bytes() const {
+    return slice_bytes + hot_row_bytes + tail_bytes + device_row_bytes;
+  }
   // Of the rows that selection wants, the share that hot rows saved.
   double saved_by_hot_rows() const {
     return unaided_per_token > 0 ? 1 - fetched_per_token / unaided_per_token : 0;

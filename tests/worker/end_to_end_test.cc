@@ -52,16 +52,17 @@ class EndToEnd : public ::testing::Test {
       if (!stepped.ok()) break;
     }
     Output output;
-    for (const auto& stream : generation.streams()) {
+    for (size_t i = 0; i < generation.streams().size(); ++i) {
+      const auto& stream = generation.streams()[i];
       output.tokens.push_back(stream.tokens);
       output.texts.push_back(stream.text);
-      output.attached.push_back(stream.sequence->attached_tokens());
+      output.attached.push_back(stream.attached);
       output.finish.push_back(stream.finish);
-      const Status flushed = engine.Flush(*stream.sequence);
+      const Status flushed = generation.host().Flush(i);
       EXPECT_TRUE(flushed.ok()) << flushed;
     }
     output.stats = engine.stats();
-    output.peak_layer_bytes = generation.peak_layer_bytes();
+    output.peak_layer_bytes = generation.Report().peak_layer_bytes;
     return output;
   }
 

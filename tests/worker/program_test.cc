@@ -69,12 +69,25 @@ TEST(WorkerProgram, WrongUsageExitsWithTwo) {
       {WithModel("eval", "--method flash --text " + kText), "flash"},
       {WithModel("eval", "--task poems --method full --text " + kText), "poems"},
       {WithModel("eval", "--method full --documents 0 --text " + kText), "--documents"},
+      {WithModel("generate", "--method fasa-c --prompt x"), "--device cuda"},
+      {WithModel("generate", "--random-weights llama-3.1-8b --prompt x"), "or else"},
+      {WithModel("generate", "--device cuda --method fasa-c --prompt x --keep-sequence"),
+       "--method fasa-m"},
   };
   for (const auto& [arguments, names] : cases) {
     const Outcome outcome = RunWorker(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << "\n" << outcome.output;
     EXPECT_THAT(outcome.output, HasSubstr(names)) << arguments;
   }
+}
+
+TEST(WorkerProgram, WithoutAGpuItSaysWhatIsMissing) {
+  const Outcome outcome =
+      RunWorker(WithModel("generate", "--device cuda --prompt x --max-tokens 1"));
+  if (outcome.code == 0) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_EQ(outcome.code, 1) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("CUDA"));
+  EXPECT_THAT(outcome.output, HasSubstr("--device cpu"));
 }
 
 TEST(WorkerProgram, BadFilesExitWithOne) {

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "services/console/progress.h"
+#include "services/worker/eval/device_evaluation.h"
 #include "services/worker/eval/evaluation.h"
 #include "services/worker/eval/report.h"
 #include "services/worker/flags.h"
@@ -43,6 +44,7 @@ struct EvalFlags {
   uint32_t keys = 16;
   uint64_t seed = 1;
   int lanes = 2;
+  std::string device_fasa = "fasa-m";
   bool no_probe = false;
   bool json = false;
 };
@@ -115,18 +117,22 @@ Status RunEval(const EvalFlags& flags, EvalSettings settings) {
     settings.profiles.push_back({std::filesystem::path(path).stem().string(), profile});
   }
   PASSBAND_ASSIGN_OR_RETURN(auto plan, MakePlan(settings));
-  EvalRunner runner(model, *bench.service, maker, settings, std::move(plan));
+  EvalRunner runner(model, *bench.service, maker, settings, plan);
   Progress progress("eval", runner.total_steps(), "steps");
-  PASSBAND_ASSIGN_OR_RETURN(const auto results, runner.Run(flags.lanes, [&](uint64_t steps) {
-    progress.Advance(steps);
-  }));
+  const auto on_steps = [&](uint64_t steps) { progress.Advance(steps); };
+  double prefill_seconds = 0;
+  auto measured = flags.model.on_gpu()
+                      ? EvaluateOnDevice(model, *bench.service, maker, settings, plan,
+                                         flags.device_fasa, on_steps, prefill_seconds)
+                      : runner.Run(flags.lanes, on_steps);
+  PASSBAND_ASSIGN_OR_RETURN(const auto results, std::move(measured));
   progress.Finish();
   const EvalSetup setup{model.name(),
                         model.fingerprint().text(),
                         bench.service->transport(),
                         flags.text,
                         static_cast<uint32_t>(model.config().head_shape().row_bytes()),
-                        runner.prefill_seconds(),
+                        flags.model.on_gpu() ? prefill_seconds : runner.prefill_seconds(),
                         Seconds(RealClock().Now() - start)};
   const std::string text = flags.json ? EvalJson(setup, settings, results)
                                       : EvalTable(setup, settings, results, Terminal::Of(stdout));
@@ -141,6 +147,13 @@ void AddEvalCommand(CLI::App& app, CommandRunner& runner) {
   CLI::App* command = app.add_subcommand(
       "eval", "Measure selection methods: score, bits per byte, attention mass, bytes");
   flags->model.AddTo(*command);
+  flags->model.AddDeviceTo(*command);
+  command
+      ->add_option(
+          "--device-fasa", flags->device_fasa,
+          "What fasa is with --device cuda: fasa-m: rows in the service; fasa-c: on the GPU")
+      ->check(CLI::IsMember({"fasa-m", "fasa-c"}))
+      ->capture_default_str();
   command->add_option("--task", flags->tasks, "needle, recall, books: one, or a list with commas")
       ->type_name("LIST")
       ->capture_default_str();
