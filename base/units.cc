@@ -48,13 +48,17 @@ StatusOr<uint64_t> ParseBytes(const std::string& text) {
                                                                           {"KB", 1e3},
                                                                           {"MB", 1e6},
                                                                           {"GB", 1e9}}};
+  static constexpr double kLimit = 9.2e18;
+  // Not by way of a double, which would round it.
+  const std::optional<uint64_t> plain = ParseCount(text);
+  if (plain.has_value() && static_cast<double>(*plain) < kLimit) return *plain;
   double number = 0;
   std::string unit;
   if (SplitNumber(text, number, unit)) {
     for (const auto& [name, factor] : kUnits) {
       if (unit != name) continue;
       const double bytes = number * factor;
-      if (bytes >= 9.2e18) break;
+      if (bytes >= kLimit) break;
       return static_cast<uint64_t>(std::llround(bytes));
     }
   }

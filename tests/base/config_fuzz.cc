@@ -8,6 +8,14 @@
 #include <string>
 
 #include "base/config.h"
+#include "tests/support/fuzz.h"
+
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  passband::test::BeginWith(argc, argv,
+                            {"port: 7\nname: a\n", "# nothing\n", "port: many\n", "nmae: a\n",
+                             "port: [1, 2]\n", "name: {a: b}\n", "name: &a b\nport: *a\n"});
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const int file = ::memfd_create("settings", 0);

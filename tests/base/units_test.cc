@@ -9,6 +9,7 @@ namespace {
 TEST(UnitsTest, BytesAreParsed) {
   EXPECT_EQ(*ParseBytes("0"), 0U);
   EXPECT_EQ(*ParseBytes("4096"), 4096U);
+  EXPECT_EQ(*ParseBytes("9007199254740993"), 9007199254740993U);  // no double has it
   EXPECT_EQ(*ParseBytes("64KiB"), 64 * kKiB);
   EXPECT_EQ(*ParseBytes(" 1.5 GiB "), kGiB + kGiB / 2);
   EXPECT_EQ(*ParseBytes("2GB"), 2'000'000'000U);

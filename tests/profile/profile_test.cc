@@ -8,39 +8,13 @@
 #include <fstream>
 #include <random>
 
+#include "tests/profile/small_profile.h"
 #include "tests/support/temp_folder.h"
 
 namespace passband {
 namespace {
 
 using ::testing::HasSubstr;
-
-Profile MakeProfile(kernels::SliceEncoding encoding = kernels::SliceEncoding::kInt2) {
-  Profile profile;
-  profile.model_name = "tiny";
-  profile.fingerprint = {.architecture = std::string(64, 'a'), .weights = std::string(64, 'b')};
-  profile.shape = {.head_dim = 32, .rotary_dim = 16};
-  profile.layers = 2;
-  profile.query_heads = 4;
-  profile.kv_heads = 2;
-  profile.encoding = encoding;
-  profile.provenance = {.selector = "greedy", .pairing = "rope", .text_digest = "00"};
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
-  for (int i = 0; i < 4; ++i) {
-    auto spec = std::make_shared<kernels::SliceSpec>();
-    spec->shape = profile.shape;
-    spec->encoding = encoding;
-    spec->chunks = {1, 5, static_cast<uint16_t>(6 + i % 2)};
-    for (int c = 0; c < 6; ++c) {
-      spec->mean.push_back(normal(random));
-      spec->deviation.push_back(0.1F + std::abs(normal(random)));
-    }
-    profile.specs.push_back(spec);
-  }
-  EXPECT_TRUE(profile.Finish().ok());
-  return profile;
-}
 
 std::string Replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
@@ -50,7 +24,7 @@ std::string Replaced(std::string text, const std::string& from, const std::strin
 
 TEST(ProfileTest, JsonRoundTripKeepsEveryBit) {
   for (const auto encoding : {kernels::SliceEncoding::kBf16, kernels::SliceEncoding::kInt4}) {
-    const Profile profile = MakeProfile(encoding);
+    const Profile profile = SmallProfile(encoding);
     const auto parsed = Profile::Parse(profile.ToJson());
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ((*parsed)->digest(), profile.digest());
@@ -65,14 +39,14 @@ TEST(ProfileTest, JsonRoundTripKeepsEveryBit) {
 }
 
 TEST(ProfileTest, AnyEditIsFoundByTheDigest) {
-  const std::string json = MakeProfile().ToJson();
+  const std::string json = SmallProfile().ToJson();
   const auto edited = Profile::Parse(Replaced(json, "\"tiny\"", "\"tina\""));
   EXPECT_EQ(edited.status().code(), StatusCode::kDataLoss);
   EXPECT_THAT(Message(edited.status()), HasSubstr("calibrate again"));
 }
 
 TEST(ProfileTest, TruncationAtEveryLengthIsRefused) {
-  const std::string json = MakeProfile().ToJson();
+  const std::string json = SmallProfile().ToJson();
   const size_t whole = json.find_last_of('}');
   for (size_t length = 0; length <= whole; ++length) {
     EXPECT_FALSE(Profile::Parse(json.substr(0, length)).ok()) << length;
@@ -80,7 +54,7 @@ TEST(ProfileTest, TruncationAtEveryLengthIsRefused) {
 }
 
 TEST(ProfileTest, RandomBytesNeverPassOrCrash) {
-  const std::string json = MakeProfile().ToJson();
+  const std::string json = SmallProfile().ToJson();
   const unsigned seed = std::random_device()();
   std::mt19937 random(seed);
   for (int round = 0; round < 2000; ++round) {
@@ -88,13 +62,13 @@ TEST(ProfileTest, RandomBytesNeverPassOrCrash) {
     for (int i = 0; i < 3; ++i) mutated[random() % mutated.size()] = static_cast<char>(random());
     const auto parsed = Profile::Parse(mutated);
     if (parsed.ok()) {
-      EXPECT_EQ((*parsed)->digest(), MakeProfile().digest()) << "seed " << seed;
+      EXPECT_EQ((*parsed)->digest(), SmallProfile().digest()) << "seed " << seed;
     }
   }
 }
 
 TEST(ProfileTest, FieldsOutOfRangeAreNamed) {
-  const std::string json = MakeProfile().ToJson();
+  const std::string json = SmallProfile().ToJson();
   const std::vector<std::pair<std::string, std::string>> edits = {
       {"\"encoding\": \"int2\"", "\"encoding\": \"int3\""},
       {"\"layers\": 2", "\"layers\": 3"},
@@ -119,7 +93,7 @@ TEST(ProfileTest, DeepNestingIsRefused) {
 }
 
 TEST(ProfileTest, AnotherCheckpointIsRefusedWithBothFingerprints) {
-  const Profile profile = MakeProfile();
+  const Profile profile = SmallProfile();
   EXPECT_TRUE(profile.CheckModel(profile.fingerprint).ok());
   const ModelFingerprint other{.architecture = std::string(64, 'a'),
                                .weights = std::string(64, 'c')};
@@ -132,12 +106,12 @@ TEST(ProfileTest, AnotherCheckpointIsRefusedWithBothFingerprints) {
 TEST(ProfileTest, FilesAreReadBackAndFaultsNameThePath) {
   const test::TempFolder folder;
   const std::string path = folder / "round-trip.json";
-  ASSERT_TRUE(MakeProfile().Save(path).ok());
+  ASSERT_TRUE(SmallProfile().Save(path).ok());
   EXPECT_TRUE(Profile::Load(path).ok());
   EXPECT_EQ(Profile::Load(folder / "absent.json").status().code(), StatusCode::kNotFound);
   std::ofstream(path, std::ios::trunc) << "{";
   EXPECT_THAT(Message(Profile::Load(path).status()), HasSubstr("round-trip.json"));
-  EXPECT_FALSE(MakeProfile().Save(folder / "no-such-folder/x.json").ok());
+  EXPECT_FALSE(SmallProfile().Save(folder / "no-such-folder/x.json").ok());
 }
 
 }  // namespace
