@@ -12,7 +12,7 @@ namespace passband {
 namespace {
 
 // Smaller ones are cheaper sent whole than announced first.
-constexpr uint64_t kRendezvousBytes = 32 * 1024;
+constexpr uint64_t kRendezvousBytes = uint64_t{32} * 1024;
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -81,7 +81,8 @@ Status AppendSender::Append(const AppendRequest& request, const Shape& shape) {
     bytes_ += request.rows.size();
   }
   auto buffer = pool_->Allocate(request.rows.size());
-  if (buffer.ok()) {
+  const Status allocated = buffer.status();
+  if (allocated.ok()) {
     item->rows = *std::move(buffer);
     std::memcpy(item->rows.bytes().data(), request.rows.data(), request.rows.size());
     item->header = transport::NewAppend(channel_.session(), 0);
@@ -95,9 +96,9 @@ Status AppendSender::Append(const AppendRequest& request, const Shape& shape) {
   }
   DataChannel::Lock lock(channel_.driver());
   Sequence& sequence = *item->sequence;
-  if (!buffer.ok() || !sequence.poison.ok()) {
+  if (!allocated.ok() || !sequence.poison.ok()) {
     bytes_ -= request.rows.size();
-    return buffer.ok() ? sequence.poison : buffer.status();
+    return allocated.ok() ? sequence.poison : allocated;
   }
   item->lane = &sequence.lanes.try_emplace(request.layer, options_.lane).first->second;
   item->number = item->lane->order.Add();

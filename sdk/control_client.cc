@@ -24,7 +24,7 @@ constexpr int kMaxMessageBytes = 64 << 20;
 StatusOr<RowShape> ToShape(const v1::Model& model) {
   PASSBAND_ASSIGN_OR_RETURN(const kernels::DType dtype, ParseDType(model.dtype()));
   return RowShape{model.layers(), model.kv_heads(),
-                  static_cast<uint32_t>(2 * model.head_dim() * kernels::DTypeBytes(dtype))};
+                  static_cast<uint32_t>(size_t{2} * model.head_dim() * kernels::DTypeBytes(dtype))};
 }
 
 void AddTokens(std::span<const uint32_t> token_ids,

@@ -361,6 +361,7 @@ void DataChannel::Accept(const std::shared_ptr<Call>& call, const ReplyHeader& r
   });
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the reference in pending_ goes.
 void DataChannel::End(std::shared_ptr<Call> call, Status status) {
   if (call->done) return;
   if (const auto found = pending_.find(call->id());

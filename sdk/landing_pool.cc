@@ -36,13 +36,10 @@ std::byte* MapHuge(uint64_t bytes) {
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   const auto begin = reinterpret_cast<uintptr_t>(raw);
-  const uintptr_t aligned = RoundUp(begin, kHugePage);
-  if (aligned > begin) ::munmap(raw, aligned - begin);
-  const uintptr_t end = begin + bytes + kHugePage;
-  if (end > aligned + bytes) {
-    ::munmap(reinterpret_cast<void*>(aligned + bytes), end - aligned - bytes);
-  }
-  auto* out = reinterpret_cast<std::byte*>(aligned);
+  const uint64_t before = RoundUp(begin, kHugePage) - begin;
+  std::byte* const out = static_cast<std::byte*>(raw) + before;
+  if (before > 0) ::munmap(raw, before);
+  if (before < kHugePage) ::munmap(out + bytes, kHugePage - before);
   ::madvise(out, bytes, MADV_HUGEPAGE);  // Slower without, and still right.
   return out;
 }

@@ -307,7 +307,7 @@ Status Embedded::Append(const AppendRequest& request) {
     slot.Scatter(request.rows.data());
     return slot.Commit();
   };
-  if (const Status failed = append(); !failed.ok()) {
+  if (Status failed = append(); !failed.ok()) {
     MutexLock lock(mutex_);
     poison_.emplace(request.sequence, failed);
     return failed;
