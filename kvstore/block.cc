@@ -75,8 +75,10 @@ bool Block::TakeForWriting() {
   do {
     constexpr uint64_t kNone = kPins | kIndexed | kClean | kWriting | kMoving;
     if (Users(now) != 1 || (now & kNone) != 0 || (now & kFull) == 0) return false;
-  } while (!word_.compare_exchange_weak(now, now & ~kFrozen, std::memory_order_acq_rel));
+  } while (
+      !word_.compare_exchange_weak(now, now & ~(kFrozen | kWatched), std::memory_order_acq_rel));
   if ((now & kFrozen) != 0) home_->AddDirty(-int64_t{bytes_});
+  if ((now & kWatched) != 0) home_->TellWatcher(*this);
   return true;
 }
 

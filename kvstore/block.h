@@ -105,6 +105,10 @@ class alignas(64) Block {
   // it has no copy below. It also makes the reads of others happen before.
   bool TakeForWriting();
 
+  // The home's watcher is told, once, when the block dies or may be written again. The caller
+  // pins it, and it is frozen.
+  void Watch() { word_.fetch_or(kWatched, std::memory_order_relaxed); }
+
   // --- residency; the caller holds a claim -----------------------------------------------
 
   // True: the caller is to write the block to the tier, and to call EndWrite.
@@ -142,6 +146,7 @@ class alignas(64) Block {
   static constexpr uint64_t kWriting = uint64_t{1} << 60;
   static constexpr uint64_t kMoving = uint64_t{1} << 61;
   static constexpr uint64_t kLost = uint64_t{1} << 62;
+  static constexpr uint64_t kWatched = uint64_t{1} << 63;
   static constexpr uint64_t kPins = kUser - 1;
   static constexpr uint64_t kUsers = kIndexed - kUser;
 

@@ -65,6 +65,7 @@ void BlockHome::Bury(Block& block) {
   const bool resident = (word & Block::kResident) != 0;
   const bool clean = (word & Block::kClean) != 0;
   shares_.AddBlocks(block.tenant(), -1);
+  if ((word & Block::kWatched) != 0) TellWatcher(block);
   if (resident) shares_.AddRam(block.tenant(), -bytes);
   if (resident && clean) AddClean(block.tenant(), -bytes);
   if (resident && !clean && (word & Block::kFrozen) != 0) AddDirty(-bytes);

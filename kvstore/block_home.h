@@ -17,6 +17,7 @@
 #include "base/mutex.h"
 #include "kvstore/arena.h"
 #include "kvstore/block.h"
+#include "kvstore/block_watcher.h"
 #include "kvstore/tier.h"
 
 namespace passband {
@@ -26,8 +27,10 @@ class BlockHome {
   // Whose blocks may leave RAM: those of tenants that pay, or theirs first and then anybody's.
   enum class Whose : uint8_t { kPayers, kAnyones };
 
-  // `tier` may be null: every block stays resident.
-  BlockHome(Arena& arena, Tier* tier) : arena_(arena), tier_(tier) {}
+  // `tier` may be null: every block stays resident. So may `watcher`, when no block is watched;
+  // it must outlive the blocks.
+  BlockHome(Arena& arena, Tier* tier, BlockWatcher* watcher = nullptr)
+      : arena_(arena), tier_(tier), watcher_(watcher) {}
   BlockHome(const BlockHome&) = delete;
   BlockHome& operator=(const BlockHome&) = delete;
 
@@ -92,6 +95,9 @@ class BlockHome {
   }
   void AddDirty(int64_t bytes) { dirty_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   void AddSpilled(int64_t bytes) { spilled_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+  void TellWatcher(const Block& block) {
+    if (watcher_ != nullptr) watcher_->Gone(block);
+  }
   // Gives back what a block that is being destroyed holds.
   void Bury(Block& block);
   void NoteTaken(uint64_t bytes);
@@ -104,6 +110,7 @@ class BlockHome {
 
   Arena& arena_;
   Tier* const tier_;
+  BlockWatcher* const watcher_;
   RamShares shares_;
   std::atomic<uint32_t> tick_{1};
   std::atomic<uint64_t> taken_bytes_{0};

@@ -184,6 +184,29 @@ bool Layer::PinPlane(uint64_t index, uint32_t plane, SequenceId sequence, Seen& 
   return false;
 }
 
+void Layer::ResolveBlocks(uint64_t first, uint64_t count, SequenceId sequence,
+                          const WantedBlock& wanted, PinnedBlocks& out,
+                          MissingBlocks& missing) const {
+  PASSBAND_CHECK(first <= published_ && count <= published_ - first);
+  if (count == 0) return;
+  const uint64_t begin = first / kBlockTokens;
+  for (uint64_t i = begin; i < BlocksFor(first + count); ++i) {
+    Block* const block = blocks_[i].get();
+    if (!wanted(i - begin, *block)) {
+      out.blocks_.push_back(nullptr);
+      continue;
+    }
+    PlaneSet planes = 0;
+    if (block->TryPin(planes)) {
+      out.pins_.emplace_back(block);
+      block->Touch(block->home().tick());
+    }
+    out.blocks_.push_back(block);
+    const PlaneSet lacking = block->all_planes() & ~planes;
+    if (lacking != 0) missing.Add(blocks_[i], lacking, sequence, number_, i * kBlockTokens);
+  }
+}
+
 void Layer::ResolveRange(uint64_t first, uint64_t count, SequenceId sequence, PinnedRows& out,
                          MissingBlocks& missing) const {
   PASSBAND_CHECK(first <= published_ && count <= published_ - first);

@@ -30,6 +30,7 @@
 #include "base/status.h"
 #include "kvstore/block_pool.h"
 #include "kvstore/missing_blocks.h"
+#include "kvstore/pinned_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/tenant_account.h"
 #include "kvstore/types.h"
@@ -96,6 +97,10 @@ class Layer {
   // Every kv head's rows [first, first + count), which must be published.
   void ResolveRange(uint64_t first, uint64_t count, SequenceId sequence, PinnedRows& out,
                     MissingBlocks& missing) const;
+
+  // Pins the blocks of those rows that `wanted` asks for.
+  void ResolveBlocks(uint64_t first, uint64_t count, SequenceId sequence, const WantedBlock& wanted,
+                     PinnedBlocks& out, MissingBlocks& missing) const;
 
  private:
   struct Pending {

@@ -111,13 +111,19 @@ Status Sequence::ResolveRange(uint32_t layer, uint64_t first, uint64_t count, Pi
   life_.Touch();
   PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
   MutexLock lock(mutex_);
-  PASSBAND_RETURN_IF_ERROR(CheckOpen());
-  const Layer& rows = contents_.layers[layer];
-  if (first > rows.published() || count > rows.published() - first) {
-    return Error(StatusCode::kOutOfRange, "sequence {} layer {}: {} tokens from {}, of {}", id(),
-                 layer, count, first, rows.published());
-  }
-  rows.ResolveRange(first, count, id(), out, missing);
+  PASSBAND_RETURN_IF_ERROR(CheckRange(layer, first, count));
+  contents_.layers[layer].ResolveRange(first, count, id(), out, missing);
+  return OkStatus();
+}
+
+Status Sequence::ResolveBlocks(uint32_t layer, uint64_t first, uint64_t count,
+                               const WantedBlock& wanted, PinnedBlocks& out,
+                               MissingBlocks& missing) {
+  life_.Touch();
+  PASSBAND_RETURN_IF_ERROR(CheckLayer(layer));
+  MutexLock lock(mutex_);
+  PASSBAND_RETURN_IF_ERROR(CheckRange(layer, first, count));
+  contents_.layers[layer].ResolveBlocks(first, count, id(), wanted, out, missing);
   return OkStatus();
 }
 
@@ -384,6 +390,14 @@ Status Sequence::CheckLayer(uint32_t layer) const {
   if (layer < identity_.shape.layers) return OkStatus();
   return Error(StatusCode::kInvalidArgument, "sequence {}: layer {} of {}", id(), layer,
                identity_.shape.layers);
+}
+
+Status Sequence::CheckRange(uint32_t layer, uint64_t first, uint64_t count) const {
+  PASSBAND_RETURN_IF_ERROR(CheckOpen());
+  const uint64_t published = contents_.layers[layer].published();
+  if (first <= published && count <= published - first) return OkStatus();
+  return Error(StatusCode::kOutOfRange, "sequence {} layer {}: {} tokens from {}, of {}", id(),
+               layer, count, first, published);
 }
 
 Status Sequence::CheckLimit(uint64_t tokens) const {

@@ -26,6 +26,7 @@
 #include "kvstore/layer.h"
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pin_budget.h"
+#include "kvstore/pinned_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/prefix_chain.h"
 #include "kvstore/prefix_index.h"
@@ -93,6 +94,9 @@ class Sequence {
   Status ResolveRange(uint32_t layer, uint64_t first, uint64_t count, PinnedRows& out,
                       MissingBlocks& missing);
 
+  Status ResolveBlocks(uint32_t layer, uint64_t first, uint64_t count, const WantedBlock& wanted,
+                       PinnedBlocks& out, MissingBlocks& missing);
+
   Status ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_ids,
                         std::vector<NamedColumn>& complete);
   Status Truncate(uint64_t tokens);
@@ -147,6 +151,8 @@ class Sequence {
   Status CheckExtension(uint64_t first, uint64_t count) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Status CheckLayer(uint32_t layer) const;
   Status CheckLimit(uint64_t tokens) const;
+  Status CheckRange(uint32_t layer, uint64_t first, uint64_t count) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t Committed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   NamedColumn ColumnAt(uint64_t index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

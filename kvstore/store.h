@@ -67,6 +67,7 @@
 #include "kvstore/arena.h"
 #include "kvstore/catalog.h"
 #include "kvstore/missing_blocks.h"
+#include "kvstore/pinned_blocks.h"
 #include "kvstore/pinned_rows.h"
 #include "kvstore/restorer.h"
 #include "kvstore/sequence_life.h"
@@ -99,6 +100,7 @@ class Store {
     double high_watermark = 0.95;
     uint32_t restore_threads = 4;
     std::chrono::milliseconds restore_wait{10'000};  // of calls that wait
+    BlockWatcher* watcher = nullptr;                 // of blocks; null: nobody watches one
   };
 
   struct OpenRequest {
@@ -219,6 +221,12 @@ class Store {
                       uint64_t count, PinnedRows& out, MissingBlocks& missing);
   Status ResolveRange(const std::string& tenant, SequenceId id, uint32_t layer, uint64_t first,
                       uint64_t count, PinnedRows& out);
+  // Pins the whole blocks that hold tokens [first, first + count), in order, but for those that
+  // the caller does not want: `wanted` is called for each, with its place among them, under a
+  // lock. Otherwise as ResolveRange.
+  Status ResolveBlocks(const std::string& tenant, SequenceId id, uint32_t layer, uint64_t first,
+                       uint64_t count, const WantedBlock& wanted, PinnedBlocks& out,
+                       MissingBlocks& missing);
   // Brings the missing planes back, and then calls `done`, on a thread of the store's or before
   // it returns. kResourceExhausted when they do not fit RAM (then without a retry-after), or
   // RAM is taken.

@@ -103,6 +103,18 @@ Status Store::ResolveRange(const std::string& tenant, SequenceId id, uint32_t la
   return status;
 }
 
+Status Store::ResolveBlocks(const std::string& tenant, SequenceId id, uint32_t layer,
+                            uint64_t first, uint64_t count, const WantedBlock& wanted,
+                            PinnedBlocks& out, MissingBlocks& missing) {
+  missing.Clear();
+  out.Clear();
+  PASSBAND_ASSIGN_OR_RETURN(const auto sequence, impl_->table.Find(tenant, id));
+  PASSBAND_RETURN_IF_ERROR(sequence->ResolveBlocks(layer, first, count, wanted, out, missing));
+  impl_->ram_hits.fetch_add(out.pins(), std::memory_order_relaxed);
+  if (!missing.empty()) out.Clear();
+  return OkStatus();
+}
+
 void Store::Restore(const MissingBlocks& missing, Time deadline, RestoreDone done) {
   if (missing.empty()) return done(OkStatus(), {});
   impl_->restorer->Start(missing, deadline, std::move(done));

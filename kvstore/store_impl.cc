@@ -21,7 +21,7 @@ Store::Impl::Impl(const Options& store_options, std::unique_ptr<Arena> owned_are
     : options(store_options),
       clock(options.clock != nullptr ? *options.clock : real_clock),
       arena(std::move(owned_arena)),
-      home(*arena, options.tier),
+      home(*arena, options.tier, options.watcher),
       index(home),
       pool(home, index),
       models(arena->max_block_bytes()),

@@ -18,7 +18,7 @@ Status Explain(const Status& status, const std::string& ports) {
 StatusOr<std::unique_ptr<DataPlane>> DataPlane::Start(const Options& options, Store& store,
                                                       SessionTable& sessions,
                                                       const ProfileTable& profiles,
-                                                      Counters& counters) {
+                                                      SliceCache& slices, Counters& counters) {
   std::unique_ptr<DataPlane> out(new DataPlane());
   out->limits_.max_reply_bytes = std::min(out->limits_.max_reply_bytes, options.staging_bytes);
   PASSBAND_ASSIGN_OR_RETURN(out->ucx_, transport::UcxContext::Create(options.ucx));
@@ -34,6 +34,7 @@ StatusOr<std::unique_ptr<DataPlane>> DataPlane::Start(const Options& options, St
                                      .store = store,
                                      .sessions = sessions,
                                      .profiles = profiles,
+                                     .slices = slices,
                                      .counters = counters.thread(i),
                                      .arena = out->arena_.get(),
                                      .limits = out->limits_});

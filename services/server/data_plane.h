@@ -29,7 +29,7 @@ class DataPlane {
   static StatusOr<std::unique_ptr<DataPlane>> Start(const Options& options, Store& store,
                                                     SessionTable& sessions,
                                                     const ProfileTable& profiles,
-                                                    Counters& counters);
+                                                    SliceCache& slices, Counters& counters);
   DataPlane(const DataPlane&) = delete;
   DataPlane& operator=(const DataPlane&) = delete;
 

@@ -35,15 +35,16 @@ size_t DataPlanes::Threads(const Settings& settings) {
 StatusOr<std::unique_ptr<DataPlanes>> DataPlanes::Start(const Settings& settings, Store& store,
                                                         SessionTable& sessions,
                                                         const ProfileTable& profiles,
-                                                        Counters& counters) {
+                                                        SliceCache& slices, Counters& counters) {
   std::unique_ptr<DataPlanes> out(new DataPlanes());
   if (settings.data_ucx) {
-    PASSBAND_ASSIGN_OR_RETURN(
-        out->ucx_, DataPlane::Start(UcxOptions(settings), store, sessions, profiles, counters));
+    PASSBAND_ASSIGN_OR_RETURN(out->ucx_, DataPlane::Start(UcxOptions(settings), store, sessions,
+                                                          profiles, slices, counters));
   }
   if (settings.data_grpc) {
-    PASSBAND_ASSIGN_OR_RETURN(out->grpc_, GrpcDataPlane::Start(GrpcOptions(settings), store,
-                                                               sessions, profiles, counters));
+    PASSBAND_ASSIGN_OR_RETURN(
+        out->grpc_,
+        GrpcDataPlane::Start(GrpcOptions(settings), store, sessions, profiles, slices, counters));
   }
   return out;
 }

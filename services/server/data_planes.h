@@ -20,7 +20,7 @@ class DataPlanes {
   static StatusOr<std::unique_ptr<DataPlanes>> Start(const Settings& settings, Store& store,
                                                      SessionTable& sessions,
                                                      const ProfileTable& profiles,
-                                                     Counters& counters);
+                                                     SliceCache& slices, Counters& counters);
   DataPlanes(const DataPlanes&) = delete;
   DataPlanes& operator=(const DataPlanes&) = delete;
 

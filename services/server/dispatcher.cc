@@ -32,7 +32,7 @@ Dispatcher::Dispatcher(const Parts& parts, Staging& staging, ReplyQueue& queue,
       restores_(parts.store, std::move(wake)),
       fetch_(parts.store, queue, restores_, parts.limits),
       append_(parts.store, staging, restores_, parts.arena),
-      slices_(parts.store, parts.profiles, queue, restores_, parts.limits),
+      slices_(parts.store, parts.profiles, parts.slices, queue, restores_, parts.limits),
       read_(parts.store, queue, restores_, parts.limits) {}
 
 // The request itself is among the outstanding ones by now.

@@ -27,6 +27,7 @@ class Dispatcher {
     Store& store;
     SessionTable& sessions;
     const ProfileTable& profiles;
+    SliceCache& slices;
     ThreadCounters& counters;
     const transport::UcxMemory* arena;  // null where UCX is not used
     DataLimits limits;

@@ -7,6 +7,7 @@ namespace passband::server {
 StatusOr<std::unique_ptr<GrpcDataPlane>> GrpcDataPlane::Start(const Options& options, Store& store,
                                                               SessionTable& sessions,
                                                               const ProfileTable& profiles,
+                                                              SliceCache& slices,
                                                               Counters& counters) {
   std::unique_ptr<GrpcDataPlane> out(new GrpcDataPlane());
   out->limits_.max_reply_bytes = std::min(out->limits_.max_reply_bytes, options.staging_bytes);
@@ -19,6 +20,7 @@ StatusOr<std::unique_ptr<GrpcDataPlane>> GrpcDataPlane::Start(const Options& opt
                                .store = store,
                                .sessions = sessions,
                                .profiles = profiles,
+                               .slices = slices,
                                .counters = counters.thread(options.first_counters + i),
                                .arena = nullptr,
                                .limits = out->limits_});

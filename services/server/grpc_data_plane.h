@@ -29,7 +29,7 @@ class GrpcDataPlane {
   static StatusOr<std::unique_ptr<GrpcDataPlane>> Start(const Options& options, Store& store,
                                                         SessionTable& sessions,
                                                         const ProfileTable& profiles,
-                                                        Counters& counters);
+                                                        SliceCache& slices, Counters& counters);
   GrpcDataPlane(const GrpcDataPlane&) = delete;
   GrpcDataPlane& operator=(const GrpcDataPlane&) = delete;
 

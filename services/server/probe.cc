@@ -32,6 +32,7 @@ std::vector<prometheus::MetricFamily> Probe::Collect() const {
   AddStore(out);
   AddTenants(out);
   AddSpill(out);
+  AddSliceCache(out);
   AddSessions(out);
   AddCalls(out);
   AddRequests(out);
@@ -178,6 +179,19 @@ void Probe::AddSpill(MetricFamilies& out) const {
       .Value(health.stall_seconds);
   out.Gauge("passband_spill_healthy", "0 while the disk fails or is full")
       .Value(health.device.ok() ? 1 : 0);
+}
+
+void Probe::AddSliceCache(MetricFamilies& out) const {
+  const SliceCache::Stats stats = sources_.slices.stats();
+  out.Gauge("passband_slice_cache_capacity_bytes", "RAM for encoded slices")
+      .Value(Number(stats.capacity_bytes));
+  out.Gauge("passband_slice_cache_bytes", "Of it, in use").Value(Number(stats.bytes));
+  out.Counter("passband_slice_cache_hits_total", "Blocks whose slices were at hand")
+      .Value(Number(stats.hits));
+  out.Counter("passband_slice_cache_misses_total", "Blocks that were read and encoded")
+      .Value(Number(stats.misses));
+  out.Counter("passband_slice_cache_evictions_total", "Slices of a block that made room for others")
+      .Value(Number(stats.evictions));
 }
 
 void Probe::AddSessions(MetricFamilies& out) const {

@@ -17,6 +17,7 @@
 #include "services/server/metric_families.h"
 #include "services/server/rpc_counters.h"
 #include "services/server/session_table.h"
+#include "services/server/slice_cache.h"
 
 namespace passband::server {
 
@@ -25,6 +26,7 @@ class Probe final : public prometheus::Collectable {
   struct Sources {
     const Store& store;
     const SpillDatabase* spill;  // null without one
+    const SliceCache& slices;
     const SessionTable& sessions;
     const Counters& counters;
     const RpcCounters& rpcs;
@@ -42,6 +44,7 @@ class Probe final : public prometheus::Collectable {
   void AddStore(MetricFamilies& out) const;
   void AddTenants(MetricFamilies& out) const;
   void AddSpill(MetricFamilies& out) const;
+  void AddSliceCache(MetricFamilies& out) const;
   void AddSessions(MetricFamilies& out) const;
   void AddCalls(MetricFamilies& out) const;
   void AddRequests(MetricFamilies& out) const;

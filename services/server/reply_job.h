@@ -12,7 +12,6 @@
 #include <memory>
 
 #include "kvstore/pinned_rows.h"
-#include "profile/profile.h"
 #include "services/server/request.h"
 #include "services/server/staging.h"
 
@@ -26,10 +25,12 @@ class ReplyJob {
 
   // Writes rows [first, first + count) of the reply to `out`.
   virtual void Fill(size_t first, size_t count, std::byte* out) const = 0;
+  // All rows are in staged().
+  virtual void NoteFilled() {}
   // The reply was sent whole.
   virtual void CountSent() const = 0;
 
-  size_t row_count() const { return rows_.rows().size(); }
+  size_t row_count() const { return row_count_; }
   size_t row_bytes() const { return row_bytes_; }
   size_t bytes() const { return row_count() * row_bytes_; }
 
@@ -41,10 +42,10 @@ class ReplyJob {
   size_t filled = 0;  // rows
 
  protected:
-  ReplyJob(Request for_request, PinnedRows rows, size_t row_bytes)
-      : request(std::move(for_request)), rows_(std::move(rows)), row_bytes_(row_bytes) {}
+  ReplyJob(Request for_request, size_t row_count, size_t row_bytes)
+      : request(std::move(for_request)), row_count_(row_count), row_bytes_(row_bytes) {}
 
-  const PinnedRows rows_;
+  const size_t row_count_;
   const size_t row_bytes_;
 
  private:
@@ -60,25 +61,10 @@ class GatherJob final : public ReplyJob {
   void CountSent() const override;
 
  private:
+  const PinnedRows rows_;
   ThreadCounters& counters_;
   const Transport transport_;
   const Method method_;
-};
-
-// SLICES: the keys of rows ordered [kv_head][tokens], encoded.
-class EncodeJob final : public ReplyJob {
- public:
-  EncodeJob(Request for_request, PinnedRows rows, std::shared_ptr<const Profile> profile,
-            uint32_t layer, size_t tokens);
-  void Fill(size_t first, size_t count, std::byte* out) const override;
-  void CountSent() const override;
-
- private:
-  const std::shared_ptr<const Profile> profile_;
-  const uint32_t layer_;
-  const size_t tokens_;  // of each head
-  const size_t stride_;  // from one stored row to the next
-  ThreadCounters& counters_;
 };
 
 }  // namespace passband::server

@@ -78,6 +78,7 @@ bool ReplyQueue::RunSlice() {
   if (job.filled < job.row_count()) return true;
   std::unique_ptr<ReplyJob> whole = std::move(jobs.front());
   jobs.pop_front();
+  whole->NoteFilled();
   Send(std::move(whole));
   return true;
 }

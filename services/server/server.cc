@@ -18,6 +18,7 @@
 #include "services/server/operator_service.h"
 #include "services/server/probe.h"
 #include "services/server/server_credentials.h"
+#include "services/server/slice_cache.h"
 #include "services/server/status_page.h"
 
 namespace passband::server {
@@ -57,7 +58,7 @@ StatusOr<std::unique_ptr<SpillDatabase>> OpenSpill(const Settings& settings) {
   return spill;
 }
 
-Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
+Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill, SliceCache* slices) {
   return {.arena = {.bytes = settings.ram_bytes,
                     .huge_pages = settings.huge_pages,
                     .lock = settings.lock_memory},
@@ -70,7 +71,8 @@ Store::Options StoreOptions(const Settings& settings, SpillDatabase* spill) {
           .catalog = spill == nullptr ? nullptr : &spill->catalog(),
           .full_tier = settings.spill_full,
           .low_watermark = settings.low_watermark,
-          .high_watermark = settings.high_watermark};
+          .high_watermark = settings.high_watermark,
+          .watcher = slices};
 }
 
 SessionTable::Options SessionOptions(const Settings& settings) {
@@ -83,16 +85,18 @@ SessionTable::Options SessionOptions(const Settings& settings) {
 
 // In the order of their making; torn down in reverse, and by Stop() in the order it says.
 struct Server::Impl {
-  Impl(const Settings& from, std::unique_ptr<SpillDatabase> opened, std::unique_ptr<Store> made)
+  Impl(const Settings& from, std::unique_ptr<SpillDatabase> opened,
+       std::unique_ptr<SliceCache> cache, std::unique_ptr<Store> made)
       : settings(from),
         spill(std::move(opened)),
+        slices(std::move(cache)),
         store(std::move(made)),
         models(*store),
         profiles(spill == nullptr ? nullptr : &spill->catalog()),
         counters(DataPlanes::Threads(settings)),
         lifecycle([this] { OnDraining(); }),
         sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
-        sources{*store, spill.get(), sessions, counters, rpcs, lifecycle},
+        sources{*store, spill.get(), *slices, sessions, counters, rpcs, lifecycle},
         probe(sources) {}
 
   Status StartDataPlanes();
@@ -105,6 +109,7 @@ struct Server::Impl {
 
   const Settings settings;
   const std::unique_ptr<SpillDatabase> spill;  // null without a --spill-dir
+  const std::unique_ptr<SliceCache> slices;    // watches the store's blocks
   const std::unique_ptr<Store> store;
   ModelTable models;
   ProfileTable profiles;
@@ -123,8 +128,8 @@ struct Server::Impl {
 };
 
 Status Server::Impl::StartDataPlanes() {
-  PASSBAND_ASSIGN_OR_RETURN(data_planes,
-                            DataPlanes::Start(settings, *store, sessions, profiles, counters));
+  PASSBAND_ASSIGN_OR_RETURN(
+      data_planes, DataPlanes::Start(settings, *store, sessions, profiles, *slices, counters));
   return OkStatus();
 }
 
@@ -202,8 +207,11 @@ uint64_t Server::Impl::OnEnd(const Session& session) {
 StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
   const Time start = std::chrono::steady_clock::now();
   PASSBAND_ASSIGN_OR_RETURN(auto spill, OpenSpill(settings));
-  PASSBAND_ASSIGN_OR_RETURN(auto store, Store::Create(StoreOptions(settings, spill.get())));
-  auto impl = std::make_unique<Impl>(settings, std::move(spill), std::move(store));
+  auto slices = std::make_unique<SliceCache>(settings.slice_cache_bytes);
+  PASSBAND_ASSIGN_OR_RETURN(auto store,
+                            Store::Create(StoreOptions(settings, spill.get(), slices.get())));
+  auto impl =
+      std::make_unique<Impl>(settings, std::move(spill), std::move(slices), std::move(store));
   PASSBAND_RETURN_IF_ERROR(impl->profiles.Load(impl->models));
   impl->endpoints.host = settings.host;
   impl->endpoints.data_port = settings.data_port;

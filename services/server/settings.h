@@ -45,7 +45,8 @@ struct Settings {
   OperatorPolicy operators;
 
   uint64_t ram_bytes = uint64_t{4} << 30;
-  uint64_t staging_bytes = uint64_t{64} << 20;  // of each data thread
+  uint64_t staging_bytes = uint64_t{64} << 20;      // of each data thread
+  uint64_t slice_cache_bytes = uint64_t{64} << 20;  // beside ram_bytes; 0: none
   bool huge_pages = true;
   bool lock_memory = false;
 

@@ -5,36 +5,39 @@
 namespace passband::server {
 
 void SlicesService::Serve(Request request, const transport::SlicesHeader& slices) {
-  PinnedRows rows;
+  const auto range = std::make_shared<SliceRange>();
+  range->wanted = slices;
   MissingBlocks missing;
-  const auto profile = Resolve(request.tenant(), slices, rows, missing);
-  if (!profile.ok()) return request.Fail(profile.status());
-  const auto serve = [this, profile = *profile, slices](Request found, PinnedRows its_rows) {
-    queue_.Push(std::make_unique<EncodeJob>(std::move(found), std::move(its_rows), profile,
-                                            slices.layer, slices.count));
+  const Status found = Find(request.tenant(), *range, missing);
+  if (!found.ok()) return request.Fail(found);
+  const auto serve = [this, range](Request answered, const PinnedRows&) {
+    queue_.Push(std::make_unique<EncodeJob>(std::move(answered), std::move(*range), cache_));
   };
-  if (missing.empty()) return serve(std::move(request), std::move(rows));
+  if (missing.empty()) return serve(std::move(request), {});
   restores_.Push(
       std::move(request), missing,
-      [this, slices](const Request& waiting, PinnedRows& out, MissingBlocks& more) {
-        return Resolve(waiting.tenant(), slices, out, more).status();
+      [this, range](const Request& waiting, PinnedRows&, MissingBlocks& more) {
+        return Find(waiting.tenant(), *range, more);
       },
       serve);
 }
 
-StatusOr<std::shared_ptr<const Profile>> SlicesService::Resolve(
-    const std::string& tenant, const transport::SlicesHeader& slices, PinnedRows& rows,
-    MissingBlocks& missing) {
+Status SlicesService::Find(const std::string& tenant, SliceRange& range, MissingBlocks& missing) {
+  const transport::SlicesHeader& slices = range.wanted;
   const SequenceId id{slices.sequence};
-  std::shared_ptr<const Profile> profile = profiles_.Find(slices.profile);
-  if (profile == nullptr) {
+  range.profile = profiles_.Find(slices.profile);
+  if (range.profile == nullptr) {
     return Error(StatusCode::kNotFound, "profile {} is not registered", slices.profile);
   }
-  PASSBAND_RETURN_IF_ERROR(CheckModel(tenant, id, *profile));
-  PASSBAND_RETURN_IF_ERROR(CheckSize(slices, *profile));
-  PASSBAND_RETURN_IF_ERROR(store_.ResolveRange(tenant, id, slices.layer, slices.first_token,
-                                               slices.count, rows, missing));
-  return profile;
+  PASSBAND_RETURN_IF_ERROR(CheckModel(tenant, id, *range.profile));
+  PASSBAND_RETURN_IF_ERROR(CheckSize(slices, *range.profile));
+  range.known.clear();
+  const SliceCache::Recipe recipe = range.recipe();
+  const auto wanted = [&](size_t, const Block& block) {
+    return range.known.emplace_back(cache_.Find(block, recipe)) == nullptr;
+  };
+  return store_.ResolveBlocks(tenant, id, slices.layer, slices.first_token, slices.count, wanted,
+                              range.blocks, missing);
 }
 
 Status SlicesService::CheckModel(const std::string& tenant, SequenceId id,

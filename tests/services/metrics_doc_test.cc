@@ -115,7 +115,8 @@ class MetricsDocTest : public ServerTest {
     settings.tenant_quotas = {{"narrow", {.bytes = kBlockBytes, .sequences = 1}}};
     return settings;
   }
-  void StartServer(const server::Settings& settings) {
+  void StartServer(server::Settings settings) {
+    settings.slice_cache_bytes = 16 * kKiB;  // of 16 parts, each with room for one block
     ASSERT_NO_FATAL_FAILURE(Start(settings));
     sampler_ = StartThread("sampler", [this](const std::stop_token& stop) {
       while (!stop.stop_requested()) Sample();
@@ -207,7 +208,12 @@ void MetricsDocTest::Serve() {
   profile.set_profile_json(TestProfile()->ToJson());
   v1::RegisterProfileResponse registered;
   ASSERT_TRUE(client->stub().RegisterProfile(client->Context().get(), profile, &registered).ok());
-  ASSERT_TRUE(client->Slices(sequence, registered.profile_id(), 0, 0, 64).status.ok());
+  for (int twice = 0; twice < 2; ++twice) {
+    ASSERT_TRUE(client->Slices(sequence, registered.profile_id(), 0, 0, 64).status.ok());
+  }
+  const uint64_t longer = Open(*client);
+  ASSERT_TRUE(Append(*client, longer, 32 * kBlockTokens));
+  ASSERT_TRUE(client->Slices(longer, registered.profile_id(), 0, 0, 32 * kBlockTokens).status.ok());
   ASSERT_TRUE(client->Read(sequence, 0, 0, 64).status.ok());
   EXPECT_FALSE(client->Read(sequence + 100, 0, 0, 64).status.ok());
   std::vector<uint32_t> tokens(64);
