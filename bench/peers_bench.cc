@@ -17,6 +17,7 @@
 #include "bench/peers/peer.h"
 #include "bench/percentile.h"
 #include "nlohmann/json.hpp"
+#include "services/console/progress.h"
 
 namespace passband::bench {
 namespace {
@@ -59,10 +60,12 @@ class Comparison {
       : options_(options), workload_(workload), tokens_(workload.rows), value_(kValueBytes) {}
 
   Status Start() {
+    Progress filled(fmt::format("fill with rows of {} B", workload_.row_bytes), 6, "servers");
     for (const auto start : {StartRedis, StartMemcached, StartPassband}) {
       for (const Link link : {Link::kTcp, Link::kLocal}) {
         PASSBAND_ASSIGN_OR_RETURN(auto peer, start(workload_, link));
         PASSBAND_RETURN_IF_ERROR(peer->Fill());
+        filled.Advance(1);
         peers_.push_back(std::move(peer));
       }
     }
@@ -114,6 +117,7 @@ class Comparison {
   Status Run(std::vector<std::pair<Line, Task>>& tasks, std::vector<Line>& out,
              uint32_t requests = 0) {
     if (requests == 0) requests = options_.requests;
+    Progress progress(tasks.front().first.task, (options_.rounds + 1) * tasks.size(), "series");
     // The first round only warms pages and connections.
     for (uint32_t round = 0; round <= options_.rounds; ++round) {
       for (auto& [line, task] : tasks) {
@@ -122,6 +126,7 @@ class Comparison {
           PASSBAND_RETURN_IF_ERROR(task(line, i % kCheckEvery == 0, seconds[i]));
         }
         if (round > 0) line.rounds.push_back(std::move(seconds));
+        progress.Advance(1);
       }
     }
     for (auto& [line, task] : tasks) out.push_back(std::move(line));

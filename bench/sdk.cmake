@@ -16,7 +16,7 @@ if(TARGET passband-server AND TARGET passband::test_support)
 endif()
 # Beside Redis and memcached; `make bench-peers` installs them.
 if(TARGET fetch_bench)
-  passband_bench(peers_bench DEPS passband::remote passband::test_support
+  passband_bench(peers_bench DEPS passband::remote passband::console passband::test_support
     nlohmann_json::nlohmann_json CLI11::CLI11)
   target_sources(peers_bench PRIVATE
     ${PROJECT_SOURCE_DIR}/bench/peers/memcached.cc
