@@ -23,6 +23,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kRounds = 4'000;
 constexpr uint64_t kFewestRows = 1000;
+constexpr uint64_t kFewestRows = 1000;
 #else
 constexpr int kRounds = 60'000;
 #endif
