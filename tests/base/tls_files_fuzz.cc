@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <iterator>
 
 #include "base/tls_files.h"
@@ -47,6 +49,23 @@ class MemoryFile {
   const int fd_;
 };
 
+// A line as keys are written in: words of messages are shorter. A text as a whole may say what a
+// message says.
+bool IsSecret(std::string_view line) {
+  return line.size() >= 24 && std::all_of(line.begin(), line.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '+' || c == '/' || c == '=';
+         });
+}
+
+bool Shows(std::string_view message, std::string_view key) {
+  while (!key.empty()) {
+    const std::string_view line = key.substr(0, key.find('\n'));
+    if (IsSecret(line) && message.find(line) != std::string_view::npos) return true;
+    key.remove_prefix(std::min(key.size(), line.size() + 1));
+  }
+  return false;
+}
+
 // One of the three files holds `text`.
 void Load(uint8_t which, std::string_view text) {
   const TlsTexts& good = Good();
@@ -54,8 +73,8 @@ void Load(uint8_t which, std::string_view text) {
   const MemoryFile certificate(which % 3 == 1 ? text : good.certificate);
   const MemoryFile key(which % 3 == 2 ? text : good.key);
   const auto loaded = LoadTlsFiles({ca.path(), certificate.path(), key.path()});
-  if (loaded.ok() || which % 3 != 2 || text.size() < 16) return;
-  test::Require(Message(loaded.status()).find(text.substr(0, 64)) == std::string::npos);
+  if (loaded.ok() || which % 3 != 2) return;
+  test::Require(!Shows(Message(loaded.status()), text));
 }
 
 }  // namespace

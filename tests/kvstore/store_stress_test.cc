@@ -22,11 +22,10 @@ namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kRounds = 4'000;
-constexpr uint64_t kFewestRows = 1000;
-constexpr uint64_t kFewestRows = 1000;
 #else
 constexpr int kRounds = 60'000;
 #endif
+constexpr uint64_t kFewestRows = 1000;
 constexpr int kTenants = 2;
 constexpr KvShape kShape{.layers = 2, .kv_heads = 2, .row_bytes = 32};
 
