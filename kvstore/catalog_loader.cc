@@ -114,16 +114,16 @@ Status CatalogLoader::Restore(const SequenceRecord& record) {
                               .max_tokens = record.max_tokens,
                               .root = PrefixRoot(record.model, record.tenant),
                               .account = account};
-  PASSBAND_ASSIGN_OR_RETURN(
-      Sequence::Contents contents,
-      Sequence::FromColumns(identity, columns, record.committed, OverQuota::kAllowed));
+  PASSBAND_ASSIGN_OR_RETURN(SequenceContents contents,
+                            SequenceContents::FromColumns(shape, account, columns, record.committed,
+                                                          OverQuota::kAllowed));
   contents.token_ids = record.ids;
   chain.resize(std::min<size_t>(chain.size(), record.ids.size() / kBlockTokens));
   const PrefixDigest parent = chain.empty() ? identity.root : chain.back();
   ExtendPrefixChain(parent, std::span(record.ids).subspan(chain.size() * kBlockTokens), chain);
   contents.chain = std::move(chain);
   contents.indexed = std::min<uint64_t>(whole, contents.chain.size());
-  Index(contents, columns);
+  Index(contents);
   PASSBAND_RETURN_IF_ERROR(parts_.table.Insert(
       std::make_shared<Sequence>(std::move(identity), std::move(contents), parts_.clock,
                                  /*sealed=*/true),
@@ -144,12 +144,9 @@ Column CatalogLoader::ColumnOf(const KvShape& shape, const std::vector<BlockAddr
   return column;
 }
 
-void CatalogLoader::Index(const Sequence::Contents& contents, const std::vector<Column>& columns) {
+void CatalogLoader::Index(const SequenceContents& contents) {
   for (uint64_t i = 0; i < contents.indexed; ++i) {
-    NamedColumn column{.digest = contents.chain[i], .parent = {}, .first = i == 0, .blocks = {}};
-    if (i > 0) column.parent = contents.chain[i - 1];
-    column.blocks = columns[i];
-    if (!parts_.index.Insert(column)) return;
+    if (!parts_.index.Insert(contents.NamedColumnAt(i))) return;
   }
 }
 

@@ -63,7 +63,7 @@ class CatalogLoader {
   // of one sequence be a whole one of another.
   Column ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses,
                   TenantSlot tenant);
-  void Index(const Sequence::Contents& contents, const std::vector<Column>& columns);
+  void Index(const SequenceContents& contents);
   void Damaged(const Status& why);
 
   const Parts parts_;

@@ -56,11 +56,11 @@ void Sealer::Seal(std::shared_ptr<Sequence> sequence, Done done) {
   Add({.sequence = std::move(sequence), .done = std::move(done), .id = id, .contents = nullptr});
 }
 
-void Sealer::Forget(SequenceId id, Sequence::Contents contents) {
+void Sealer::Forget(SequenceId id, SequenceContents contents) {
   Add({.sequence = nullptr,
        .done = nullptr,
        .id = id,
-       .contents = std::make_shared<Sequence::Contents>(std::move(contents))});
+       .contents = std::make_shared<SequenceContents>(std::move(contents))});
 }
 
 void Sealer::Add(Request request) {

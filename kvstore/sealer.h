@@ -73,7 +73,7 @@ class Sealer {
   // The sequence is sealed (Sequence::Seal).
   void Seal(std::shared_ptr<Sequence> sequence, Done done);
   // Of a sequence that is closed. `contents` go once no record names them.
-  void Forget(SequenceId id, Sequence::Contents contents);
+  void Forget(SequenceId id, SequenceContents contents);
 
   Stats stats() const;
 
@@ -82,7 +82,7 @@ class Sealer {
     std::shared_ptr<Sequence> sequence;  // to be sealed; null: to be forgotten
     Done done;
     SequenceId id;
-    std::shared_ptr<Sequence::Contents> contents;
+    std::shared_ptr<SequenceContents> contents;
   };
   using Requests = std::vector<Request>;
 

@@ -1,7 +1,6 @@
 #include "kvstore/sequence.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 namespace passband {
@@ -17,30 +16,7 @@ Status InLayer(const Status& status, SequenceId id, uint32_t layer) {
 
 }  // namespace
 
-StatusOr<Sequence::Contents> Sequence::FromColumns(const Identity& identity,
-                                                   const std::vector<Column>& columns) {
-  return FromColumns(identity, columns, columns.size() * kBlockTokens, OverQuota::kRefused);
-}
-
-StatusOr<Sequence::Contents> Sequence::FromColumns(const Identity& identity,
-                                                   const std::vector<Column>& columns,
-                                                   uint64_t tokens, OverQuota over) {
-  const KvShape& shape = identity.shape;
-  Contents contents;
-  contents.indexed = tokens / kBlockTokens;
-  contents.layers.reserve(shape.layers);
-  for (uint32_t layer = 0; layer < shape.layers; ++layer) {
-    std::vector<BlockRef> blocks;
-    blocks.reserve(columns.size());
-    for (const Column& column : columns) blocks.push_back(column[layer]);
-    PASSBAND_ASSIGN_OR_RETURN(
-        Layer rows, Layer::Create(shape, layer, identity.account, std::move(blocks), tokens, over));
-    contents.layers.push_back(std::move(rows));
-  }
-  return contents;
-}
-
-Sequence::Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed)
+Sequence::Sequence(Identity identity, SequenceContents contents, const Clock& clock, bool sealed)
     : identity_(std::move(identity)),
       life_(clock, identity_.ttl),
       sealed_(sealed),
@@ -70,7 +46,7 @@ Status Sequence::Commit(uint32_t layer, const Layer::Ticket& ticket,
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   PASSBAND_RETURN_IF_ERROR(InLayer(contents_.layers[layer].Commit(ticket), id(), layer));
-  TakeComplete(complete);
+  contents_.TakeComplete(complete);
   return OkStatus();
 }
 
@@ -155,7 +131,7 @@ Status Sequence::ExtendTokenIds(uint64_t first, std::span<const uint32_t> token_
     ++ids_version_;
     contents_.token_ids.insert(contents_.token_ids.end(), token_ids.begin(), token_ids.end());
     contents_.chain.insert(contents_.chain.end(), chain.begin(), chain.end());
-    TakeComplete(complete);
+    contents_.TakeComplete(complete);
     return OkStatus();
   }
 }
@@ -165,9 +141,9 @@ Status Sequence::Truncate(uint64_t tokens) {
   std::vector<BlockRef> released;  // outlives the lock
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckAppendable());
-  if (tokens > Committed()) {
+  if (tokens > contents_.Committed()) {
     return Error(StatusCode::kOutOfRange, "sequence {}: truncation to {} of {} tokens", id(),
-                 tokens, Committed());
+                 tokens, contents_.Committed());
   }
   for (Layer& layer : contents_.layers) layer.Truncate(tokens, released);
   if (tokens < contents_.token_ids.size()) {
@@ -184,52 +160,34 @@ Status Sequence::Seal() {
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   // Sealing what is sealed changes nothing, and is no use: a stop does it to all.
   if (!sealed_) life_.Touch();
-  for (const Layer& layer : contents_.layers) {
-    if (!layer.appending()) continue;
+  if (contents_.appending()) {
     return Error(StatusCode::kFailedPrecondition, "sequence {}: an append is under way", id());
   }
   sealed_ = true;
   return OkStatus();
 }
 
-StatusOr<Sequence::Contents> Sequence::Fork(uint64_t tokens) {
+StatusOr<SequenceContents> Sequence::Fork(uint64_t tokens) {
   life_.Touch();
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
-  if (tokens > Committed()) {
+  if (tokens > contents_.Committed()) {
     return Error(StatusCode::kOutOfRange, "sequence {}: fork at {} of {} tokens", id(), tokens,
-                 Committed());
+                 contents_.Committed());
   }
-  const auto blocks = static_cast<ptrdiff_t>((tokens + kBlockTokens - 1) / kBlockTokens);
-  const uint64_t known = std::min<uint64_t>(tokens, contents_.token_ids.size());
-  const auto named = static_cast<ptrdiff_t>(known / kBlockTokens);
-  Contents fork;
-  fork.layers.reserve(contents_.layers.size());
-  for (uint32_t layer = 0; layer < identity_.shape.layers; ++layer) {
-    const auto& shared = contents_.layers[layer].blocks();
-    PASSBAND_ASSIGN_OR_RETURN(Layer rows,
-                              Layer::Create(identity_.shape, layer, identity_.account,
-                                            {shared.begin(), shared.begin() + blocks}, tokens));
-    fork.layers.push_back(std::move(rows));
-  }
-  fork.token_ids.assign(contents_.token_ids.begin(),
-                        contents_.token_ids.begin() + static_cast<ptrdiff_t>(known));
-  fork.chain.assign(contents_.chain.begin(), contents_.chain.begin() + named);
-  fork.indexed = std::min(contents_.indexed, known / kBlockTokens);
-  return fork;
+  return contents_.Prefix(identity_.shape, identity_.account, tokens);
 }
 
 StatusOr<Sequence::Kept> Sequence::Keep() const {
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
-  Kept kept{.committed = Committed(),
+  Kept kept{.committed = contents_.Committed(),
             .columns = {},
             .token_ids = contents_.token_ids,
             .chain = contents_.chain};
-  kept.columns.resize((kept.committed + kBlockTokens - 1) / kBlockTokens);
-  for (size_t i = 0; i < kept.columns.size(); ++i) {
-    for (const Layer& layer : contents_.layers) kept.columns[i].push_back(layer.blocks()[i]);
-  }
+  const uint64_t columns = (kept.committed + kBlockTokens - 1) / kBlockTokens;
+  kept.columns.reserve(columns);
+  for (uint64_t i = 0; i < columns; ++i) kept.columns.push_back(contents_.ColumnAt(i));
   return kept;
 }
 
@@ -238,7 +196,7 @@ bool Sequence::ReplaceTail(uint32_t layer, const BlockRef& block, const BlockRef
   MutexLock lock(mutex_);
   if (closed_ || !sealed_) return false;
   Layer& rows = contents_.layers[layer];
-  if (rows.published() != Committed() || rows.blocks().back() != block) return false;
+  if (rows.published() != contents_.Committed() || rows.blocks().back() != block) return false;
   released = rows.ReplaceLast(by);
   return true;
 }
@@ -300,10 +258,7 @@ std::optional<Sequence::Closed> Sequence::Close() {
 
 std::optional<Sequence::Closed> Sequence::CloseIfOver() {
   MutexLock lock(mutex_);
-  if (!life_.over()) return std::nullopt;
-  for (const Layer& layer : contents_.layers) {
-    if (layer.appending()) return std::nullopt;
-  }
+  if (!life_.over() || contents_.appending()) return std::nullopt;
   return CloseLocked();
 }
 
@@ -320,7 +275,7 @@ std::optional<Sequence::Closed> Sequence::CloseLocked() {
 }
 
 bool Sequence::CloseUnlessSealed() {
-  Contents released;  // outlives the lock
+  SequenceContents released;  // outlives the lock
   MutexLock lock(mutex_);
   if (closed_ || sealed_) return false;
   closed_ = true;
@@ -331,7 +286,7 @@ bool Sequence::CloseUnlessSealed() {
 std::vector<NamedColumn> Sequence::GivenColumns() const {
   std::vector<NamedColumn> columns;
   MutexLock lock(mutex_);
-  for (uint64_t i = 0; i < contents_.indexed; ++i) columns.push_back(ColumnAt(i));
+  for (uint64_t i = 0; i < contents_.indexed; ++i) columns.push_back(contents_.NamedColumnAt(i));
   return columns;
 }
 
@@ -344,7 +299,7 @@ StatusOr<SequenceInfo> Sequence::Stat() const {
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
   info.state = sealed_ ? SequenceState::kSealed : SequenceState::kOpen;
-  info.committed_tokens = Committed();
+  info.committed_tokens = contents_.Committed();
   info.known_tokens = contents_.token_ids.size();
   // One layer stands for all: a long sequence has too many blocks to look at each.
   const std::vector<BlockRef>& blocks = contents_.layers.front().blocks();
@@ -364,7 +319,7 @@ StatusOr<SequenceInfo> Sequence::Stat() const {
 StatusOr<Sequence::Length> Sequence::length() const {
   MutexLock lock(mutex_);
   PASSBAND_RETURN_IF_ERROR(CheckOpen());
-  return Length{.committed = Committed(), .sealed = sealed_};
+  return Length{.committed = contents_.Committed(), .sealed = sealed_};
 }
 
 Status Sequence::CheckOpen() const {
@@ -405,30 +360,6 @@ Status Sequence::CheckLimit(uint64_t tokens) const {
   if (tokens <= limit) return OkStatus();
   return Error(StatusCode::kOutOfRange, "sequence {}: {} tokens, of {} at most", id(), tokens,
                limit);
-}
-
-uint64_t Sequence::Committed() const {
-  uint64_t committed = std::numeric_limits<uint64_t>::max();
-  for (const Layer& layer : contents_.layers) committed = std::min(committed, layer.published());
-  return committed;
-}
-
-NamedColumn Sequence::ColumnAt(uint64_t index) const {
-  NamedColumn column;
-  column.digest = contents_.chain[index];
-  column.first = index == 0;
-  if (index > 0) column.parent = contents_.chain[index - 1];
-  column.blocks.reserve(contents_.layers.size());
-  for (const Layer& layer : contents_.layers) column.blocks.push_back(layer.blocks()[index]);
-  return column;
-}
-
-void Sequence::TakeComplete(std::vector<NamedColumn>& complete) {
-  if (contents_.indexed == contents_.chain.size()) return;
-  const uint64_t end = std::min<uint64_t>(contents_.chain.size(), Committed() / kBlockTokens);
-  for (; contents_.indexed < end; ++contents_.indexed) {
-    complete.push_back(ColumnAt(contents_.indexed));
-  }
 }
 
 }  // namespace passband

@@ -1,8 +1,5 @@
-// Sequence: one run of tokens: a Layer for each layer, and what is known of its
-// token ids.
-//
-// committed   the least number of rows that any layer shows
-// known       token ids told so far; may run ahead of the rows, or behind
+// Sequence: one run of tokens, for many threads: what it holds, how long it lives,
+// whether it is sealed, pinned or closed.
 //
 // Threads  safe: one mutex, held for look-ups and list edits, for copying one
 //          block when a shared one is appended to, and for the wait for a free
@@ -23,7 +20,6 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
-#include "kvstore/layer.h"
 #include "kvstore/missing_blocks.h"
 #include "kvstore/pin_budget.h"
 #include "kvstore/pinned_blocks.h"
@@ -31,6 +27,7 @@
 #include "kvstore/prefix_chain.h"
 #include "kvstore/prefix_index.h"
 #include "kvstore/restorer.h"
+#include "kvstore/sequence_contents.h"
 #include "kvstore/sequence_life.h"
 #include "kvstore/types.h"
 
@@ -56,24 +53,8 @@ class Sequence {
     Ttl ttl{};  // at first
   };
 
-  // What a sequence starts from.
-  struct Contents {
-    std::vector<Layer> layers;
-    std::vector<uint32_t> token_ids;
-    std::vector<PrefixDigest> chain;  // of the whole blocks of token_ids
-    uint64_t indexed = 0;             // columns the prefix index was given
-  };
-
-  // The columns of a known prefix, the same for every layer; `tokens` in all.
-  static StatusOr<Contents> FromColumns(const Identity& identity,
-                                        const std::vector<Column>& columns, uint64_t tokens,
-                                        OverQuota over);
-  // All of them whole.
-  static StatusOr<Contents> FromColumns(const Identity& identity,
-                                        const std::vector<Column>& columns);
-
   // `clock` must outlive this.
-  Sequence(Identity identity, Contents contents, const Clock& clock, bool sealed = false);
+  Sequence(Identity identity, SequenceContents contents, const Clock& clock, bool sealed = false);
 
   // Never change: need no lock.
   SequenceId id() const { return identity_.id; }
@@ -101,7 +82,7 @@ class Sequence {
                         std::vector<NamedColumn>& complete);
   Status Truncate(uint64_t tokens);
   Status Seal();
-  StatusOr<Contents> Fork(uint64_t tokens);
+  StatusOr<SequenceContents> Fork(uint64_t tokens);
   // What has to be kept of a sealed sequence: `committed` tokens.
   struct Kept {
     uint64_t committed = 0;
@@ -125,7 +106,7 @@ class Sequence {
 
   // What it held, and whether it was sealed; nothing when it is closed already.
   struct Closed {
-    Contents contents;
+    SequenceContents contents;
     bool sealed = false;
     std::optional<SequencePin> pin;
   };
@@ -153,9 +134,6 @@ class Sequence {
   Status CheckLimit(uint64_t tokens) const;
   Status CheckRange(uint32_t layer, uint64_t first, uint64_t count) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t Committed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  NamedColumn ColumnAt(uint64_t index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TakeComplete(std::vector<NamedColumn>& complete) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Status ResolveLocked(std::span<const RowGroup> groups, PinnedRows& out, MissingBlocks& missing)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::optional<Closed> CloseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -166,7 +144,7 @@ class Sequence {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool sealed_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t ids_version_ ABSL_GUARDED_BY(mutex_) = 0;  // counts changes of token_ids
-  Contents contents_ ABSL_GUARDED_BY(mutex_);
+  SequenceContents contents_ ABSL_GUARDED_BY(mutex_);
   std::optional<SequencePin> pin_ ABSL_GUARDED_BY(mutex_);
   Layer::Seen seen_ ABSL_GUARDED_BY(mutex_);  // scratch of Resolve
 };

@@ -60,7 +60,9 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
   if (request.share_prefix) columns = impl_->index.Match(chain);
   const uint64_t matched = columns.size() * kBlockTokens;
 
-  PASSBAND_ASSIGN_OR_RETURN(Sequence::Contents contents, Sequence::FromColumns(identity, columns));
+  PASSBAND_ASSIGN_OR_RETURN(
+      SequenceContents contents,
+      SequenceContents::FromColumns(identity.shape, identity.account, columns, matched));
   contents.token_ids = request.token_ids;
   contents.chain = std::move(chain);
   const SequenceId id = identity.id;
@@ -76,7 +78,7 @@ StatusOr<Store::OpenResult> Store::Open(const OpenRequest& request) {
 StatusOr<SequenceId> Store::Fork(const std::string& tenant, SequenceId id, uint64_t tokens,
                                  OwnerId owner) {
   PASSBAND_ASSIGN_OR_RETURN(const auto parent, impl_->table.Find(tenant, id));
-  PASSBAND_ASSIGN_OR_RETURN(Sequence::Contents contents, parent->Fork(tokens));
+  PASSBAND_ASSIGN_OR_RETURN(SequenceContents contents, parent->Fork(tokens));
   Sequence::Identity identity = parent->identity();
   identity.id = impl_->table.NextId();
   identity.owner = owner;
