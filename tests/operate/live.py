@@ -33,20 +33,20 @@ class World:
 
     def __init__(self, source, programs, prometheus, folder):
         self.source, self.programs, self.prometheus = source, programs, prometheus
-        self.folder, self.processes = folder, []
+        self.folder, self.processes, self.workers = folder, {}, set()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for process in reversed(self.processes):
+        for process in reversed(self.processes.values()):
             process.kill()
             process.wait()
 
     def start(self, name, *command):
-        log = (self.folder / f"{name}.log").open("wb")
-        self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        return self.processes[-1]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.processes[name]
 
     def await_file(self, name, process):
         path = self.folder / name
@@ -72,6 +72,7 @@ class World:
         prompt = self.folder / f"{name}.txt"
         prompt.write_bytes((model / "held-out.txt").read_bytes()[:letters])
         port = free_port()
+        self.workers.add(name)
         self.start(name, self.programs / "passband-worker", "generate", "--model", model,
                    "--server", address, "--prompt-file", prompt, "--max-tokens", "7000",
                    "--threads", "1", "--metrics", f"127.0.0.1:{port}")
@@ -91,10 +92,14 @@ class World:
                    f"--web.listen-address=127.0.0.1:{port}")
         return port
 
-    def check_running(self):
-        for process in self.processes:
-            if process.poll() is not None:
-                sys.exit(f"{process.args[0]} ended with {process.returncode}:\n{self.logs()}")
+    def keep_running(self):
+        """Starts a worker again that has written its text; what else ends is a failure."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is None:
+                continue
+            if process.returncode != 0 or name not in self.workers:
+                sys.exit(f"{name} ended with {process.returncode}:\n{self.logs()}")
+            self.start(name, *process.args)
 
     def logs(self):
         return "\n".join(f"== {p.name}\n{p.read_text(errors='replace')[-2000:]}"
@@ -148,7 +153,7 @@ def main(source, programs, prometheus):
         missing = dict((expr, where) for where, expr in queries(source))
         total, end = len(missing), time.monotonic() + PATIENCE_S
         while missing and time.monotonic() < end:
-            world.check_running()
+            world.keep_running()
             for expr in [e for e in missing if values(port, e)]:
                 del missing[expr]
             time.sleep(1)
