@@ -102,7 +102,7 @@ std::string FormatSeconds(double seconds) {
 }
 
 std::string FormatSpan(double seconds) {
-  const auto total = static_cast<uint64_t>(std::max(0.0, seconds) + 0.5);
+  const auto total = static_cast<uint64_t>(std::llround(std::max(0.0, seconds)));
   if (total < 60) return fmt::format("{} s", total);
   if (total < 3600) return fmt::format("{} min {} s", total / 60, total % 60);
   if (total < 86400) return fmt::format("{} h {} min", total / 3600, total / 60 % 60);

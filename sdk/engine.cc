@@ -280,7 +280,7 @@ Status Engine::AppendRows(WorkerSequence& sequence, uint32_t layer, uint64_t fir
 
 Status Engine::Step(uint32_t layer, std::span<const StepItem> items) {
   return impl_->RunStep(layer, items, [&](Impl::Scratch& scratch) {
-    const Status status =
+    Status status =
         scratch.sparse.Run(layer, items, scratch.sequences, scratch.selector, scratch.stats);
     const double tip_seconds = scratch.selector.TakeTipSeconds();
     if (!status.ok()) return status;
