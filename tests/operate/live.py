@@ -60,11 +60,12 @@ class World:
     def serve(self):
         spill = self.folder / "spill"
         spill.mkdir()
-        # Less RAM than two workers fill, so that rows go to the disk and come back.
+        # Less RAM than two workers fill, so that rows go to the disk and come back; and a disk
+        # that is slower than they, so that appends wait for it.
         server = self.start(
             "server", self.programs / "passband-server", "--ram", "24MiB", "--control-port", "0",
-            "--data-port", "0", "--http-port", "0", "--spill-dir", spill, "--tenant-bytes", "1GiB",
-            "--tenant-sequences", "100", "--ready-file", self.folder / "ready.json")
+            "--data-port", "0", "--http-port", "0", "--spill-dir", spill, "--spill-rate", "1MiB",
+            "--tenant-bytes", "1GiB", "--tenant-sequences", "100", "--ready-file", self.folder / "ready.json")
         return self.await_file("ready.json", server)
 
     def decode(self, name, address, letters):
