@@ -1,12 +1,13 @@
 #include "services/cli/drain_command.h"
 
-#include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/units.h"
+#include "services/cli/figures.h"
 #include "services/cli/server_flags.h"
+#include "services/console/interruption.h"
 #include "services/console/terminal.h"
 
 namespace passband {
@@ -31,34 +32,6 @@ constexpr char kExamples[] =
     "Ending this command does not end the draining; only a restart of the server\n"
     "does.\n"
     "Exit code 1 when something was still open after the timeout.";
-
-// Ctrl-C as something to wait for, while there is one of these.
-class Interruption {
- public:
-  Interruption() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-  }
-  ~Interruption() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  Interruption(const Interruption&) = delete;
-  Interruption& operator=(const Interruption&) = delete;
-
-  // True when it came within `time`.
-  bool Within(std::chrono::milliseconds time) const {
-    const timespec limit{.tv_sec = time.count() / 1000, .tv_nsec = time.count() % 1000 * 1'000'000};
-    return sigtimedwait(&signals_, nullptr, &limit) > 0;
-  }
-
- private:
-  sigset_t signals_{};
-  sigset_t before_{};
-};
-
-std::string Counted(uint64_t count, const char* what) {
-  return fmt::format("{} {}{}", FormatCount(count), what, count == 1 ? "" : "s");
-}
 
 std::string Left(const ServerInfo& info) {
   return Counted(info.sequences_open, "open sequence") + ", " + Counted(info.sessions, "session");

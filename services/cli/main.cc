@@ -11,6 +11,7 @@
 #include "services/cli/inspect_command.h"
 #include "services/cli/ls_command.h"
 #include "services/cli/status_command.h"
+#include "services/cli/top/top_command.h"
 #include "services/cli/verify_command.h"
 #include "services/console/command.h"
 
@@ -25,6 +26,7 @@ constexpr char kAbout[] =
 constexpr char kFooter[] =
     "Examples:\n"
     "  passband status                      what the server on this machine saves\n"
+    "  passband top                         the same and more, live\n"
     "  passband ls --tenant search          one tenant's sequences\n"
     "  passband inspect 42                  all about one of them\n"
     "  passband drain --timeout 10m         before stopping or updating a server\n"
@@ -47,6 +49,7 @@ int main(int argc, char** argv) {
   passband::AddConfigFlag(app, "PASSBAND_CLI_CONFIG");
   passband::CommandRunner runner;
   passband::AddStatusCommand(app, runner);
+  passband::AddTopCommand(app, runner);
   passband::AddLsCommand(app, runner);
   passband::AddInspectCommand(app, runner);
   passband::AddDrainCommand(app, runner);

@@ -1,11 +1,11 @@
 #include "services/cli/server_flags.h"
 
+#include <CLI/CLI.hpp>
+
 #include "base/units.h"
 
 namespace passband {
-namespace {
 
-// "" when it is host:port.
 std::string CheckAddress(const std::string& text) {
   const size_t colon = text.rfind(':');
   const std::string port = colon == std::string::npos ? "" : text.substr(colon + 1);
@@ -15,8 +15,6 @@ std::string CheckAddress(const std::string& text) {
   if (colon != 0 && number) return "";
   return "'" + text + "' is no address; write host:port, as in 127.0.0.1:50061";
 }
-
-}  // namespace
 
 std::string CheckDuration(const std::string& text) {
   const auto duration = ParseDuration(text);

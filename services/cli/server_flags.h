@@ -5,11 +5,14 @@
 // Threads  used before any are started.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "base/tls_files.h"
 #include "sdk/operator_client.h"
+
+namespace CLI {
+class App;
+}
 
 namespace passband {
 
@@ -25,7 +28,8 @@ struct ServerFlags {
   StatusOr<OperatorClient::Options> client() const;
 };
 
-// Checks of option values: a duration with its unit.
+// Checks of option values, "" when they are right: a duration with its unit; host:port.
 std::string CheckDuration(const std::string& text);
+std::string CheckAddress(const std::string& text);
 
 }  // namespace passband

@@ -1,12 +1,13 @@
 #include "services/cli/status_command.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "sdk/operator_client.h"
+#include "services/cli/figures.h"
+#include "services/cli/http_address.h"
 #include "services/cli/server_flags.h"
 #include "services/console/table.h"
 
@@ -15,7 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kBarWidth = 40;
 constexpr char kExamples[] =
     "Examples:\n"
     "  passband status\n"
@@ -34,48 +34,15 @@ double SavedShare(const ServerInfo& info) {
   return std::max(0.0, 1 - Share(info.fetched_bytes, info.full_attention_bytes));
 }
 
-// What is nearly all is never shown as all.
-std::string Percent(double share) {
-  const double percent = 100 * share;
-  return percent > 99 && percent < 100 ? fmt::format("{:.2f} %", std::min(percent, 99.99))
-                                       : fmt::format("{:.1f} %", percent);
-}
-
-std::string Bytes(uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
-
-std::string Repeat(const char* text, size_t count) {
-  std::string out;
-  for (size_t i = 0; i < count; ++i) out += text;
-  return out;
-}
-
-// In sequences, cached, free. What is there at all is seen.
-std::string MemoryBar(const ServerInfo& info, const Terminal& terminal) {
-  const auto cells = [&](uint64_t bytes) {
-    const auto rounded = static_cast<size_t>(
-        std::lround(Share(bytes, info.capacity_bytes) * static_cast<double>(kBarWidth)));
-    return bytes == 0 ? 0 : std::clamp<size_t>(rounded, 1, kBarWidth);
-  };
-  const size_t held = cells(info.used_bytes - info.cached_bytes);
-  const size_t cached = std::min(cells(info.cached_bytes), kBarWidth - held);
-  return terminal.Cyan(Repeat("█", held)) + Repeat("▓", cached) +
-         terminal.Dim(Repeat("░", kBarWidth - held - cached));
-}
-
 std::string Join(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
   return out;
 }
 
-// The server may know itself by an address that means every interface.
 std::string StatusPage(const ServerInfo& info, const std::string& server) {
-  const size_t port = info.http_address.rfind(':');
-  if (port == std::string::npos) return "";
-  const std::string host = info.http_address.substr(0, port);
-  const bool everywhere = host == "0.0.0.0" || host == "[::]";
-  return "http://" + (everywhere ? server.substr(0, server.rfind(':')) : host) +
-         info.http_address.substr(port) + "/";
+  const std::string address = HttpAddress(info, server);
+  return address.empty() ? "" : "http://" + address + "/";
 }
 
 void AddTraffic(const ServerInfo& info, const Terminal& terminal, Table& table) {
@@ -100,7 +67,7 @@ void AddTraffic(const ServerInfo& info, const Terminal& terminal, Table& table) 
 
 void AddState(const ServerInfo& info, const Terminal& terminal, Table& table) {
   table.AddRow({"memory", terminal.Bold(Percent(Share(info.used_bytes, info.capacity_bytes))),
-                MemoryBar(info, terminal)});
+                MemoryBar(info.used_bytes, info.cached_bytes, info.capacity_bytes, terminal)});
   table.AddRow({"", "",
                 terminal.Dim(fmt::format(
                     "{} in sequences, {} cached prefixes, {} free, of {}",

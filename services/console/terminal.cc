@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 namespace passband {
@@ -22,8 +23,16 @@ std::string Terminal::Styled(const char* code, std::string_view text) const {
   return out;
 }
 
-size_t DisplayWidth(std::string_view text) {
+namespace {
+
+// Columns, and where the text that takes `limit` of them ends.
+struct Extent {
   size_t width = 0;
+  size_t end = 0;
+};
+
+Extent Measure(std::string_view text, size_t limit) {
+  Extent extent;
   bool escape = false;
   for (const char c : text) {
     if (escape) {
@@ -31,10 +40,23 @@ size_t DisplayWidth(std::string_view text) {
     } else if (c == '\033') {
       escape = true;
     } else if ((static_cast<unsigned char>(c) & 0xc0U) != 0x80U) {
-      ++width;
+      if (extent.width == limit) return extent;
+      ++extent.width;
     }
+    ++extent.end;
   }
-  return width;
+  return extent;
+}
+
+}  // namespace
+
+size_t DisplayWidth(std::string_view text) { return Measure(text, SIZE_MAX).width; }
+
+std::string ClipToWidth(std::string_view text, size_t width) {
+  const size_t end = Measure(text, width).end;
+  std::string out(text.substr(0, end));
+  if (end < text.size() && out.find('\033') != std::string::npos) out += "\033[0m";
+  return out;
 }
 
 }  // namespace passband

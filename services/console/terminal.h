@@ -34,4 +34,7 @@ struct Terminal {
 // code point is one column wide.
 size_t DisplayWidth(std::string_view text);
 
+// As much of `text` as fits into so many columns; styles end with it.
+std::string ClipToWidth(std::string_view text, size_t width);
+
 }  // namespace passband
