@@ -2,7 +2,7 @@
 
 #include "profile/profile.h"
 #include "sdk/client_impl.h"
-#include "sdk/remote_service.h"
+#include "sdk/cluster/cluster_service.h"
 
 namespace passband::client {
 namespace {
@@ -95,8 +95,8 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 Result<Client> Client::Connect(const ConnectOptions& options) {
-  RemoteOptions remote;
-  remote.control_address = options.server;
+  ClusterOptions cluster{.servers = options.server};
+  RemoteOptions& remote = cluster.remote;
   remote.tenant = options.tenant;
   remote.client = options.name;
   remote.connect_timeout = options.connect_timeout;
@@ -107,9 +107,10 @@ Result<Client> Client::Connect(const ConnectOptions& options) {
   remote.data_plane = options.data_plane;
   remote.tls = {options.tls_ca, options.tls_certificate, options.tls_key};
   remote.tls_server_name = options.tls_server_name;
-  auto service = RemoteService::Connect(remote);
+  auto service = ClusterService::Connect(cluster);
   if (!service.ok()) return client::ToPublic(service.status());
-  return Client(std::make_unique<Impl>(Impl{*std::move(service)}));
+  const ClusterService* const servers = service->get();
+  return Client(std::make_unique<Impl>(Impl{*std::move(service), servers}));
 }
 
 Status Client::RegisterModel(const Model& model) {
@@ -208,6 +209,20 @@ Rows Client::Read(const Range& range) {
 Rows Client::Slices(const Range& range, const SliceProfile& profile) {
   return Rows(std::make_unique<Rows::Impl>(
       Rows::Impl{impl_->service->StartSlices(ToRequest(range), profile.impl_->profile)}));
+}
+
+std::vector<ServerState> Client::servers() const {
+  std::vector<ServerState> out;
+  if (impl_->servers == nullptr) return out;
+  for (const ServerStatus& server : impl_->servers->Servers()) {
+    out.push_back({.address = server.address,
+                   .available = server.available,
+                   .why = server.why,
+                   .epoch = server.epoch,
+                   .connections = server.connections,
+                   .lost_connections = server.lost_connections});
+  }
+  return out;
 }
 
 std::string Client::transport() const { return impl_->service->transport(); }

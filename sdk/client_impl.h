@@ -10,10 +10,15 @@
 #include "passband/client.h"
 #include "sdk/kv_service.h"
 
+namespace passband {
+class ClusterService;
+}
+
 namespace passband::client {
 
 struct Client::Impl {
   std::unique_ptr<KvService> service;
+  const ClusterService* servers = nullptr;  // the same; null when embedded
 };
 
 inline Status ToPublic(const passband::Status& status) {

@@ -4,6 +4,7 @@ namespace passband {
 namespace {
 
 constexpr char kAnsweredMetadata[] = "passband-answered";
+constexpr char kAnsweredPayload[] = "passband.answered";
 
 }  // namespace
 
@@ -15,7 +16,10 @@ Status ControlStatus(const grpc::Status& status, const grpc::ClientContext& cont
   switch (out.code()) {
     case StatusCode::kUnavailable:
       if (context.GetServerTrailingMetadata().count(kAnsweredMetadata) > 0) {
-        return Annotate(out, fmt::format("passband-server at {} refuses ({})", address, what));
+        Status refusal =
+            Annotate(out, fmt::format("passband-server at {} refuses ({})", address, what));
+        refusal.SetPayload(kAnsweredPayload, absl::Cord());
+        return refusal;
       }
       return Annotate(
           out, fmt::format(
@@ -38,6 +42,11 @@ Status ControlStatus(const grpc::Status& status, const grpc::ClientContext& cont
     default:
       return Annotate(out, what);
   }
+}
+
+bool IsAnswer(const Status& status) {
+  return status.code() != StatusCode::kUnavailable ||
+         status.GetPayload(kAnsweredPayload).has_value();
 }
 
 }  // namespace passband

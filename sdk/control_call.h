@@ -20,6 +20,10 @@ namespace passband {
 Status ControlStatus(const grpc::Status& status, const grpc::ClientContext& context,
                      const GrpcTarget& target, const char* what);
 
+// Whether an error is the server's own word, not that it cannot be reached. Of kUnavailable
+// alone it is not clear without.
+bool IsAnswer(const Status& status);
+
 inline void SetTimeout(grpc::ClientContext& context, std::chrono::milliseconds timeout) {
   context.set_deadline(std::chrono::system_clock::now() + timeout);
 }

@@ -141,6 +141,8 @@ StatusOr<SessionInfo> ControlClient::Connect() {
   out.max_outstanding = response.max_outstanding();
   out.session = response.session();
   out.epoch = response.epoch();
+  out.node = response.node();
+  out.tenant = response.tenant();
   out.lease = Milliseconds(response.lease_ms());
   impl_->session = fmt::format("{:016x}", response.session());
   impl_->token = response.token();
@@ -150,6 +152,10 @@ StatusOr<SessionInfo> ControlClient::Connect() {
 Status ControlClient::Disconnect(Milliseconds timeout) {
   return impl_->Call(&v1::Control::Stub::Disconnect, v1::DisconnectRequest(), "disconnect", timeout)
       .status();
+}
+
+Status ControlClient::Ping() {
+  return impl_->Call(&v1::Control::Stub::Heartbeat, v1::HeartbeatRequest(), "ping").status();
 }
 
 void ControlClient::Heartbeat(const SelectionReport& report,

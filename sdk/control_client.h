@@ -31,7 +31,9 @@ namespace passband {
 struct SessionInfo {
   uint64_t session = 0;
   MacKey secret{};
-  uint64_t epoch = 0;
+  uint64_t epoch = 0;  // another one with every start of the server
+  std::string node;    // what it is called among several; empty: it does not say
+  std::string tenant;  // the session's; empty: it does not say
   std::chrono::milliseconds lease{};
   // Where rows come from: UCX's address (empty: not served), gRPC.
   std::vector<std::byte> data_address;
@@ -59,6 +61,8 @@ class ControlClient {
   // Starts the session that later calls carry. Once, before any other call.
   StatusOr<SessionInfo> Connect();
   Status Disconnect(std::chrono::milliseconds timeout);
+  // Asks whether the server is there and knows the session.
+  Status Ping();
   // Starts one in the background, unless one is under way; `on_failure` runs on a
   // thread of gRPC's.
   void Heartbeat(const SelectionReport& report, std::function<void(const Status&)> on_failure);

@@ -1,8 +1,9 @@
 // KvService: what a worker asks of the service that stores keys and values.
 //
-// Two implementations with the same behaviour, byte for byte: RemoteService
-// (gRPC and, mostly, UCX; sdk/remote_service.h) and EmbeddedService (a store in this
-// process, sdk/embedded/). One contract test runs over both.
+// Three implementations with the same behaviour, byte for byte: RemoteService
+// (gRPC and, mostly, UCX; sdk/remote_service.h), ClusterService (several of those;
+// sdk/cluster/) and EmbeddedService (a store in this process, sdk/embedded/). One
+// contract test runs over all.
 //
 // Units      lengths and indices in tokens.
 // Threads    safe. One sequence has one appending thread at a time.

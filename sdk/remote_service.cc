@@ -80,6 +80,7 @@ struct RemoteService::Impl {
   // After the channel: a heartbeat's callback looks at it.
   ControlClient control;
   SequenceShapes shapes;
+  SessionInfo session;  // Written by Connect().
 
   Mutex profiles_mutex;
   std::map<std::string, uint64_t> profiles ABSL_GUARDED_BY(profiles_mutex);  // By digest.
@@ -91,7 +92,7 @@ struct RemoteService::Impl {
 };
 
 Status RemoteService::Impl::Connect(const GrpcTarget& target) {
-  PASSBAND_ASSIGN_OR_RETURN(const SessionInfo session, control.Connect());
+  PASSBAND_ASSIGN_OR_RETURN(session, control.Connect());
   PASSBAND_ASSIGN_OR_RETURN(channel,
                             OpenDataChannel(options, target, session, [this] { Heartbeat(); }));
   transfer = {
@@ -254,6 +255,16 @@ void RemoteService::Report(const SelectionReport& report) { impl_->unreported.Ad
 TrafficStats RemoteService::traffic() const { return impl_->traffic->Snapshot(); }
 std::string RemoteService::transport() const { return impl_->channel->transport(); }
 uint64_t RemoteService::landing_bytes_in_use() const { return impl_->transfer.pool->used_bytes(); }
+
+Status RemoteService::lost() const {
+  DataChannel::Lock lock(impl_->channel->driver());
+  return impl_->channel->broken();
+}
+
+Status RemoteService::Ping() { return impl_->control.Ping(); }
+uint64_t RemoteService::epoch() const { return impl_->session.epoch; }
+const std::string& RemoteService::node() const { return impl_->session.node; }
+const std::string& RemoteService::tenant() const { return impl_->session.tenant; }
 
 uint64_t RemoteService::outstanding() const {
   DataChannel::Lock lock(impl_->channel->driver());

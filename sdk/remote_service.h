@@ -88,6 +88,16 @@ class RemoteService final : public KvService {
   TrafficStats traffic() const override;
   std::string transport() const override;
 
+  // Why the connection was lost; OK while it is well.
+  Status lost() const;
+  // Asks whether the server is there and knows this session.
+  Status Ping();
+  // Of the server's run; another one after each start.
+  uint64_t epoch() const;
+  // control_client.h: SessionInfo.
+  const std::string& node() const;
+  const std::string& tenant() const;
+
   // Memory that answers hold, those that came too late included.
   uint64_t landing_bytes_in_use() const;
   // Requests whose reply has not come, given up or not.

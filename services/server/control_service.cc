@@ -1,8 +1,10 @@
 #include "services/server/control_service.h"
 
 #include <grpcpp/grpcpp.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/log.h"
 #include "base/version.h"
@@ -47,7 +49,15 @@ std::span<const uint32_t> Tokens(const Repeated& ids) {
   return {ids.data(), static_cast<size_t>(ids.size())};
 }
 
+// Empty when it cannot be told.
+std::string HostName() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
 }  // namespace
+
+ControlService::ControlService(Parts parts) : parts_(std::move(parts)), host_name_(HostName()) {}
 
 StatusOr<std::shared_ptr<const Session>> ControlService::AuthenticateCall(
     const Context& context) const {
@@ -117,6 +127,10 @@ grpc::ServerUnaryReactor* ControlService::Connect(Context* context,
     response->set_max_rows(parts_.limits.max_rows);
     response->set_block_tokens(kBlockTokens);
     response->set_server_version(kVersion);
+    if (const uint16_t port = port_; port != 0 && !host_name_.empty()) {
+      response->set_node(fmt::format("{}:{}", host_name_, port));
+    }
+    response->set_tenant(session->tenant());
     log::Info("session_opened", {{"session", fmt::format("{:016x}", session->id())},
                                  {"tenant", session->tenant()},
                                  {"client", session->client()}});

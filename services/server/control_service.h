@@ -7,6 +7,7 @@
 // Errors     proto/passband/v1/control.proto lists them.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "kvstore/store.h"
@@ -40,7 +41,10 @@ class ControlService final : public v1::Control::CallbackService {
     std::string http_address;
   };
 
-  explicit ControlService(Parts parts) : parts_(std::move(parts)) {}
+  explicit ControlService(Parts parts);
+
+  // Where it listens, once that is known: part of the server's name.
+  void SetPort(uint16_t port) { port_ = port; }
 
  private:
   using Context = grpc::CallbackServerContext;
@@ -104,6 +108,8 @@ class ControlService final : public v1::Control::CallbackService {
   void FillUsage(v1::InfoResponse& response) const;
 
   const Parts parts_;
+  const std::string host_name_;
+  std::atomic<uint16_t> port_{0};
 };
 
 }  // namespace passband::server

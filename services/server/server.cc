@@ -162,6 +162,7 @@ Status Server::Impl::StartControl() {
                  HostPort(settings.host, settings.control_port));
   }
   endpoints.control_port = static_cast<uint16_t>(port);
+  control->SetPort(endpoints.control_port);
   return OkStatus();
 }
 

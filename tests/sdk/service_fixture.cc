@@ -151,6 +151,8 @@ std::string WayName(Way way) {
       return "Grpc";
     case Way::kMtls:
       return "Mtls";
+    case Way::kCluster:
+      return "Cluster";
   }
   return "";
 }
@@ -172,6 +174,7 @@ void ServiceUnderTest::Start(Way way, ServiceSetup setup) {
                                setup.server_flags.end());
   remote_ = setup.remote;
   if (way == Way::kMtls) SecureWithTls();
+  if (way == Way::kCluster) return StartCluster();
   auto server = ServerProcess::Start(server_options_);
   ASSERT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);
@@ -183,6 +186,26 @@ void ServiceUnderTest::Start(Way way, ServiceSetup setup) {
   const std::map<Way, std::string> names = {
       {Way::kShm, "shm"}, {Way::kTcp, "tcp"}, {Way::kGrpc, "grpc"}, {Way::kMtls, "grpc+tls"}};
   ASSERT_EQ(service_->transport(), names.at(way));
+}
+
+void ServiceUnderTest::StartCluster() {
+  cluster_.clear();
+  for (int i = 0; i < 3; ++i) {
+    auto server = ServerProcess::Start(server_options_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    cluster_.push_back(*std::move(server));
+  }
+  auto service = ClusterService::Connect(ClusterOf(""));
+  ASSERT_TRUE(service.ok()) << service.status();
+  service_ = *std::move(service);
+  ASSERT_EQ(service_->transport(), "shm");
+}
+
+ClusterOptions ServiceUnderTest::ClusterOf(const std::string& tenant) const {
+  ClusterOptions options{.servers = "", .remote = remote_};
+  options.remote.tenant = tenant;
+  for (const auto& server : cluster_) options.servers += server->control_address() + ",";
+  return options;
 }
 
 void ServiceUnderTest::SecureWithTls() {
@@ -201,6 +224,7 @@ TlsFiles ServiceUnderTest::CertificateOf(const std::string& tenant) const {
 }
 
 StatusOr<std::unique_ptr<KvService>> ServiceUnderTest::Connect(const std::string& tenant) {
+  if (!cluster_.empty()) return ClusterService::Connect(ClusterOf(tenant));
   if (server_ == nullptr) return EmbeddedService::ForTenant(*service_, tenant);
   RemoteOptions options = remote_;
   options.tenant = tenant;

@@ -17,6 +17,7 @@
 
 #include "base/status.h"
 #include "profile/profile.h"
+#include "sdk/cluster/cluster_service.h"
 #include "sdk/kv_service.h"
 #include "sdk/remote_service.h"
 #include "tests/support/certificates.h"
@@ -56,7 +57,8 @@ class ExpectedRows {
 Status AppendUpTo(KvService& service, const ModelInfo& model, SequenceId sequence,
                   ExpectedRows& rows, uint64_t tokens, std::mt19937_64& random);
 
-enum class Way { kEmbedded, kShm, kTcp, kGrpc, kMtls };
+// kCluster: three servers, over shared memory.
+enum class Way { kEmbedded, kShm, kTcp, kGrpc, kMtls, kCluster };
 std::string WayName(Way way);
 
 struct ServiceSetup {
@@ -85,6 +87,8 @@ class ServiceUnderTest {
   void Use(std::unique_ptr<KvService> service) { service_ = std::move(service); }
 
  private:
+  void StartCluster();
+  ClusterOptions ClusterOf(const std::string& tenant) const;
   // The server demands certificates; every client has its tenant's.
   void SecureWithTls();
   TlsFiles CertificateOf(const std::string& tenant) const;
@@ -93,6 +97,7 @@ class ServiceUnderTest {
   std::unique_ptr<CertificateAuthority> authority_;  // null: no TLS
   ServerProcess::Options server_options_;
   std::unique_ptr<ServerProcess> server_;
+  std::vector<std::unique_ptr<ServerProcess>> cluster_;
   RemoteOptions remote_;
   std::unique_ptr<KvService> service_;
 };

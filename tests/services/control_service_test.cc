@@ -1,4 +1,6 @@
 // Goal: every call of the control plane does its work, and refuses who may not make it.
+#include <gmock/gmock.h>
+
 #include <numeric>
 #include <random>
 
@@ -44,6 +46,9 @@ TEST_F(ControlServiceTest, ConnectTellsWhatAWorkerNeeds) {
   EXPECT_EQ(session.max_reply_bytes(), SmallSettings().staging_bytes);
   EXPECT_GT(session.max_outstanding(), 0U);
   EXPECT_NE(session.epoch(), 0U);
+  EXPECT_EQ(session.tenant(), "a");
+  // A name of its own: host and port.
+  EXPECT_THAT(session.node(), ::testing::ContainsRegex(".+:[1-9][0-9]*$"));
   EXPECT_EQ(session.capabilities_size(), 5);
 }
 

@@ -34,9 +34,12 @@
 namespace passband::client {
 
 struct ConnectOptions {
-  std::string server = "127.0.0.1:50061";  // control address, host:port
-  std::string tenant;                      // empty: the certificate's, or "default"
-  std::string name = "passband-client";    // for people who look at the server
+  // Control address, host:port; several with commas; or dns:///name:port, each address of a name.
+  // Of several servers each sequence is on one: those with the same first 64 token ids on the
+  // same. A server that is gone takes its sequences along (kNotFound: open them again).
+  std::string server = "127.0.0.1:50061";
+  std::string tenant;                    // empty: the certificate's, or "default"
+  std::string name = "passband-client";  // for people who look at the server
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds control_timeout{5000};
   std::chrono::milliseconds data_timeout{2000};
@@ -112,6 +115,16 @@ struct SequenceStat {
   std::chrono::milliseconds pinned_for{};  // zero: it is not
 };
 
+// What a client knows of one of its servers.
+struct ServerState {
+  std::string address;
+  bool available = false;
+  std::string why;     // it is not
+  uint64_t epoch = 0;  // another one after each start of the server
+  uint64_t connections = 0;
+  uint64_t lost_connections = 0;
+};
+
 // How to cut slices from keys; made by `passband calibrate`.
 class SliceProfile {
  public:
@@ -185,6 +198,8 @@ class Client {
   // [kv_head][count][slice bytes], cut by the service.
   Rows Slices(const Range& range, const SliceProfile& profile);
 
+  // The servers that this client knows; none when embedded.
+  std::vector<ServerState> servers() const;
   // What carries the rows: "shm", "tcp", "rdma", "grpc", "grpc+tls" or "embedded".
   std::string transport() const;
 
