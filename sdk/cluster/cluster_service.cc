@@ -279,7 +279,7 @@ Status ClusterService::Close(SequenceId sequence) {
     return OkStatus();
   }
   const Status closed = (*session)->remote().Close(id);
-  const Status told = (*session)->Observe(closed, sequence);
+  Status told = (*session)->Observe(closed, sequence);
   if ((*session)->lost()) return OkStatus();
   if (IsElsewhere(closed)) {
     (*session)->CloseLater(id);

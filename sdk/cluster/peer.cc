@@ -105,7 +105,7 @@ void Peer::DropLost() {
 
 Status Peer::Try() {
   if (const auto current = session(); current != nullptr) {
-    const Status answer = current->ObserveLoss(current->remote().Ping(), SequenceId());
+    Status answer = current->ObserveLoss(current->remote().Ping(), SequenceId());
     if (answer.ok()) current->CloseNow();
     if (!current->lost()) return answer;
     DropLost();

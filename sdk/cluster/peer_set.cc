@@ -36,12 +36,11 @@ void PeerSet::OnServers(const std::vector<ServerAddress>& servers) {
   {
     MutexLock lock(mutex_);
     if (closing_) return;
+    std::set<std::string> listed;
+    for (const ServerAddress& server : servers) listed.insert(server.address);
     for (const auto& [address, peer] : peers_) {
-      const bool listed = std::any_of(servers.begin(), servers.end(), [&](const auto& server) {
-        return server.address == address;
-      });
-      peer->SetListed(listed);
-      if (!listed && peer->session() == nullptr) gone.push_back(peer);
+      peer->SetListed(listed.count(address) > 0);
+      if (!peer->listed() && peer->session() == nullptr) gone.push_back(peer);
     }
     for (const auto& peer : gone) peers_.erase(peer->address());
     for (const ServerAddress& server : servers) {

@@ -78,6 +78,7 @@ StatusOr<std::vector<ServerAddress>> Expand(const ServerName& name, const Resolv
     return Error(StatusCode::kUnavailable, "the name {} has no address", name.host);
   }
   std::vector<ServerAddress> out;
+  out.reserve(addresses.size());
   for (const std::string& address : addresses) {
     out.push_back({HostPort(address, name.port), name.host});
   }

@@ -38,7 +38,7 @@ Status Session::Observe(const Status& outcome, SequenceId id) {
     breaker.Succeeded();
     return outcome;
   }
-  const Status told = ObserveLoss(outcome, id);
+  Status told = ObserveLoss(outcome, id);
   if (!lost()) {
     breaker.Failed(outcome);
     if (!breaker.closed()) health_->Wake();
