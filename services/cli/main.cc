@@ -5,6 +5,7 @@
 #include "base/config.h"
 #include "base/help_format.h"
 #include "base/version.h"
+#include "services/cli/bench/bench_command.h"
 #include "services/cli/calibrate_command.h"
 #include "services/cli/doctor/doctor_command.h"
 #include "services/cli/drain_command.h"
@@ -30,6 +31,7 @@ constexpr char kFooter[] =
     "  passband ls --tenant search          one tenant's sequences\n"
     "  passband inspect 42                  all about one of them\n"
     "  passband drain --timeout 10m         before stopping or updating a server\n"
+    "  passband bench fetch --workers 8      how fast it is from here\n"
     "  passband verify --spill-dir PATH     what a stopped server left on its disk\n"
     "  passband doctor --ram 64GiB          is this machine fit for a server\n"
     "  passband COMMAND --help              the flags of a command\n\n"
@@ -53,6 +55,7 @@ int main(int argc, char** argv) {
   passband::AddLsCommand(app, runner);
   passband::AddInspectCommand(app, runner);
   passband::AddDrainCommand(app, runner);
+  passband::AddBenchCommand(app, runner);
   passband::AddCalibrateCommand(app, runner);
   passband::AddVerifyCommand(app, runner);
   passband::AddDoctorCommand(app, runner);

@@ -244,7 +244,7 @@ TEST_F(CliProgram, WrongUsageExitsWithTwo) {
 
 TEST_F(CliProgram, HelpTeachesAndFitsEightyColumns) {
   for (const std::string command :
-       {"", "status", "top", "ls", "inspect", "drain", "calibrate", "verify"}) {
+       {"", "status", "top", "bench", "ls", "inspect", "drain", "calibrate", "verify"}) {
     const Outcome outcome = RunCli(command + " --help");
     EXPECT_EQ(outcome.code, 0);
     EXPECT_THAT(outcome.output, HasSubstr("Examples:")) << command;

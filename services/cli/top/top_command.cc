@@ -60,7 +60,7 @@ Status RunTopCommand(const Flags& flags) {
   options.interval =
       std::chrono::duration_cast<std::chrono::milliseconds>(*ParseDuration(flags.interval));
   PASSBAND_ASSIGN_OR_RETURN(options.metrics, MetricsAddress(flags, client));
-  const Status status = RunTop(options, interruption);
+  Status status = RunTop(options, interruption);
   if (status.code() != StatusCode::kUnavailable || !flags.http.empty()) return status;
   return Error(status.code(),
                "{}; if its HTTP port has another address from here, name it with --http",
