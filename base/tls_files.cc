@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -85,6 +86,12 @@ std::string Date(const ASN1_TIME* time) {
   return {data, static_cast<size_t>(bytes)};
 }
 
+std::chrono::system_clock::time_point ToTime(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
+  return std::chrono::system_clock::from_time_t(timegm(&parts));
+}
+
 // What is wrong with its dates; empty: nothing.
 std::string DateFault(const X509& certificate) {
   if (X509_cmp_current_time(X509_get0_notAfter(&certificate)) < 0) {
@@ -130,8 +137,7 @@ Owned<EVP_PKEY> ParseKey(const std::string& flag, const std::string& path, const
   return nullptr;
 }
 
-void CheckIdentity(const TlsFiles& files, const TlsFlags& flags, const TlsTexts& texts,
-                   Faults& faults) {
+void CheckIdentity(const TlsFiles& files, const TlsFlags& flags, TlsTexts& texts, Faults& faults) {
   Certificates certificates;
   if (!texts.certificate.empty()) {
     certificates = ParseCertificates(texts.certificate);
@@ -140,6 +146,9 @@ void CheckIdentity(const TlsFiles& files, const TlsFlags& flags, const TlsTexts&
                  files.certificate);
     } else if (const std::string fault = DateFault(*certificates.front()); !fault.empty()) {
       faults.Add("{} '{}': {}", flags.certificate, files.certificate, fault);
+    } else {
+      texts.valid_from = ToTime(X509_get0_notBefore(certificates.front().get()));
+      texts.valid_until = ToTime(X509_get0_notAfter(certificates.front().get()));
     }
   }
   Owned<EVP_PKEY> key;

@@ -4,6 +4,7 @@
 //         do. No message holds anything of a key.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "base/status.h"
@@ -30,6 +31,8 @@ struct TlsTexts {
   std::string ca;
   std::string certificate;
   std::string key;
+  // Of the certificate; the epoch without one.
+  std::chrono::system_clock::time_point valid_from, valid_until;
 };
 
 // Reads the files that are named. Each must hold what it should: certificates that are valid

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "transport/net_devices.h"
 #include "transport/ucx_settings.h"
 #include "transport/ucx_status.h"
 
@@ -36,6 +37,7 @@ UcxContext::~UcxContext() { ucp_cleanup(handle_); }
 StatusOr<std::shared_ptr<UcxContext>> UcxContext::Create(const UcxOptions& options) {
   PrepareUcxProcess();
   PASSBAND_RETURN_IF_ERROR(RefuseDangerousSettings());
+  PASSBAND_RETURN_IF_ERROR(CheckNetDevices(options.net_devices));
   ucp_config_t* raw = nullptr;
   PASSBAND_RETURN_IF_ERROR(FromUcx(ucp_config_read(nullptr, nullptr, &raw), "ucp_config_read"));
   const std::unique_ptr<ucp_config_t, ReleaseConfig> config(raw);

@@ -11,8 +11,8 @@
 //            UCX_LOG_FILE is set, and takes the crash signals back from it.
 // Threads    may be shared by threads; each has its own worker.
 // Ownership  workers and registered memory share their context.
-// Errors     kInvalidArgument (an option UCX does not take), kFailedPrecondition
-//            (a dangerous setting; the message says what to change),
+// Errors     kInvalidArgument (an option UCX does not take, an interface that is not here),
+//            kFailedPrecondition (a dangerous setting; the message says what to change),
 //            kUnavailable (no transport of the list exists here).
 #pragma once
 

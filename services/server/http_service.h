@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -32,6 +33,8 @@ class HttpService {
   HttpService& operator=(const HttpService&) = delete;
 
   uint16_t port() const;
+  // All that it answers, to GET alone; the rest is 404.
+  static std::vector<std::string> Paths();
 
  private:
   struct Impl;

@@ -29,6 +29,7 @@ bool Always(Transport transport) {
 std::vector<prometheus::MetricFamily> Probe::Collect() const {
   MetricFamilies out;
   AddServer(out);
+  AddTls(out);
   AddStore(out);
   AddTenants(out);
   AddSpill(out);
@@ -55,6 +56,23 @@ void Probe::AddServer(MetricFamilies& out) const {
       .Value(sources_.lifecycle.ready() ? 1 : 0);
   out.Gauge("passband_draining", "1 once the server has been told to drain or stop")
       .Value(sources_.lifecycle.draining() ? 1 : 0);
+}
+
+void Probe::AddTls(MetricFamilies& out) const {
+  if (sources_.tls == nullptr) return;
+  const TlsWatch::Stats stats = sources_.tls->stats();
+  out.Gauge("passband_tls_healthy",
+            "0 while the TLS files there are cannot be used, and those before them serve on")
+      .Value(stats.healthy ? 1 : 0);
+  out.Counter("passband_tls_reloads_total", "Changes of the TLS files, taken or refused")
+      .Value({{"result", "taken"}}, Number(stats.taken))
+      .Value({{"result", "refused"}}, Number(stats.refused));
+  out.Gauge("passband_tls_certificate_start_timestamp_seconds",
+            "From when on the certificate in use is valid, since the epoch")
+      .Value(stats.valid_from_seconds);
+  out.Gauge("passband_tls_certificate_end_timestamp_seconds",
+            "Until when it is valid, since the epoch")
+      .Value(stats.valid_until_seconds);
 }
 
 void Probe::AddStore(MetricFamilies& out) const {

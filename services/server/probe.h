@@ -18,6 +18,7 @@
 #include "services/server/rpc_counters.h"
 #include "services/server/session_table.h"
 #include "services/server/slice_cache.h"
+#include "services/server/tls_watch.h"
 
 namespace passband::server {
 
@@ -31,6 +32,7 @@ class Probe final : public prometheus::Collectable {
     const Counters& counters;
     const RpcCounters& rpcs;
     const Lifecycle& lifecycle;
+    const TlsWatch* tls;  // null without TLS
   };
 
   explicit Probe(const Sources& sources) : sources_(sources) {}
@@ -41,6 +43,7 @@ class Probe final : public prometheus::Collectable {
 
  private:
   void AddServer(MetricFamilies& out) const;
+  void AddTls(MetricFamilies& out) const;
   void AddStore(MetricFamilies& out) const;
   void AddTenants(MetricFamilies& out) const;
   void AddSpill(MetricFamilies& out) const;

@@ -37,6 +37,11 @@ constexpr uint64_t kMaxMemtableBytes = 128 * kMiB;
 // For the answers to calls that came while it was draining.
 constexpr auto kGoodbye = std::chrono::milliseconds(300);
 
+StatusOr<std::unique_ptr<TlsWatch>> OpenTls(const Settings& settings) {
+  if (settings.tls.empty()) return std::unique_ptr<TlsWatch>();
+  return TlsWatch::Start(settings.tls);
+}
+
 StatusOr<std::unique_ptr<SpillDatabase>> OpenSpill(const Settings& settings) {
   if (settings.spill_dir.empty()) return std::unique_ptr<SpillDatabase>();
   const uint64_t generation =
@@ -85,9 +90,10 @@ SessionTable::Options SessionOptions(const Settings& settings) {
 
 // In the order of their making; torn down in reverse, and by Stop() in the order it says.
 struct Server::Impl {
-  Impl(const Settings& from, std::unique_ptr<SpillDatabase> opened,
+  Impl(const Settings& from, std::unique_ptr<TlsWatch> watch, std::unique_ptr<SpillDatabase> opened,
        std::unique_ptr<SliceCache> cache, std::unique_ptr<Store> made)
       : settings(from),
+        tls(std::move(watch)),
         spill(std::move(opened)),
         slices(std::move(cache)),
         store(std::move(made)),
@@ -96,7 +102,7 @@ struct Server::Impl {
         counters(DataPlanes::Threads(settings)),
         lifecycle([this] { OnDraining(); }),
         sessions(SessionOptions(settings), [this](const Session& ended) { return OnEnd(ended); }),
-        sources{*store, spill.get(), *slices, sessions, counters, rpcs, lifecycle},
+        sources{*store, spill.get(), *slices, sessions, counters, rpcs, lifecycle, tls.get()},
         probe(sources) {}
 
   Status StartDataPlanes();
@@ -108,6 +114,7 @@ struct Server::Impl {
   uint64_t OnEnd(const Session& session);
 
   const Settings settings;
+  const std::unique_ptr<TlsWatch> tls;         // null without TLS
   const std::unique_ptr<SpillDatabase> spill;  // null without a --spill-dir
   const std::unique_ptr<SliceCache> slices;    // watches the store's blocks
   const std::unique_ptr<Store> store;
@@ -120,6 +127,7 @@ struct Server::Impl {
   std::unique_ptr<DataPlanes> data_planes;
   std::unique_ptr<ControlService> control;
   std::unique_ptr<OperatorService> operators;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<grpc::Server> grpc;
   const Probe::Sources sources;
   const Probe probe;
@@ -143,8 +151,8 @@ Status Server::Impl::StartControl() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(HostPort(settings.host, settings.control_port),
-                           MakeServerCredentials(settings.tls), &port);
+  credentials = MakeServerCredentials(tls.get());
+  builder.AddListeningPort(HostPort(settings.host, settings.control_port), credentials, &port);
   builder.RegisterService(control.get());
   if (data_planes->grpc() != nullptr) builder.RegisterService(&data_planes->grpc()->service());
   builder.RegisterService(operators.get());
@@ -207,12 +215,13 @@ uint64_t Server::Impl::OnEnd(const Session& session) {
 
 StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
   const Time start = std::chrono::steady_clock::now();
+  PASSBAND_ASSIGN_OR_RETURN(auto tls, OpenTls(settings));
   PASSBAND_ASSIGN_OR_RETURN(auto spill, OpenSpill(settings));
   auto slices = std::make_unique<SliceCache>(settings.slice_cache_bytes);
   PASSBAND_ASSIGN_OR_RETURN(auto store,
                             Store::Create(StoreOptions(settings, spill.get(), slices.get())));
-  auto impl =
-      std::make_unique<Impl>(settings, std::move(spill), std::move(slices), std::move(store));
+  auto impl = std::make_unique<Impl>(settings, std::move(tls), std::move(spill), std::move(slices),
+                                     std::move(store));
   PASSBAND_RETURN_IF_ERROR(impl->profiles.Load(impl->models));
   impl->endpoints.host = settings.host;
   impl->endpoints.data_port = settings.data_port;

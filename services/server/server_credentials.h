@@ -1,26 +1,19 @@
-// ServerCredentials: what the gRPC port demands of those who connect, and shows them.
+// ServerCredentials: what the gRPC port demands of those who connect, and shows them: with every
+// new connection, what the watch has then.
 //
-// The files are read again every kTlsReload: a renewed certificate, key or authority serves the
-// connections made from then on. They are to be replaced together, as by a rename of a link to
-// their folder; a key that does not fit its certificate is not taken.
-//
-// Threads  safe.
-// Errors   none: check the files first (base/tls_files.h).
+// Threads    safe.
+// Ownership  the watch and the credentials must outlive the gRPC server that uses them.
 #pragma once
 
 #include <grpcpp/security/server_credentials.h>
 
-#include <chrono>
 #include <memory>
 
-#include "base/tls_files.h"
+#include "services/server/tls_watch.h"
 
 namespace passband::server {
 
-inline constexpr std::chrono::seconds kTlsReload{2};
-
-// No files: no encryption. With an authority (`ca`), clients must show a certificate that it
-// signed.
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& files);
+// No watch: no encryption. With an authority, clients must show a certificate that it signed.
+std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsWatch* watch);
 
 }  // namespace passband::server

@@ -11,6 +11,7 @@
 #include "kvstore/sequence_life.h"
 #include "services/server/operator_policy.h"
 #include "services/server/tenant_quotas.h"
+#include "transport/net_devices.h"
 
 namespace passband::server {
 namespace {
@@ -353,6 +354,10 @@ StatusOr<Settings> Check(const Texts& texts) {
     faults.Add("{}", Message(quotas.status()));
   }
   CheckSecurity(texts, out, faults);
+  if (out.data_ucx) {
+    const Status here = transport::CheckNetDevices(out.net_devices);
+    if (!here.ok()) faults.Add("{}", Message(here));
+  }
   CheckPorts(out, faults);
   PASSBAND_RETURN_IF_ERROR(faults.status());
   return out;

@@ -1,6 +1,6 @@
 """A real Prometheus scrapes a real server and real workers: every panel's query has data.
 
-    live.py SOURCE BIN PROMETHEUS
+    live.py SOURCE BIN PROMETHEUS ISSUE_CERTIFICATES
 """
 import contextlib
 import json
@@ -31,9 +31,10 @@ def free_port():
 class World:
     """Server, workers and Prometheus, until the end of the block."""
 
-    def __init__(self, source, programs, prometheus, folder):
+    def __init__(self, source, programs, prometheus, issue, folder):
         self.source, self.programs, self.prometheus = source, programs, prometheus
         self.folder, self.processes, self.workers = folder, {}, set()
+        subprocess.run([issue, folder], check=True)
 
     def __enter__(self):
         return self
@@ -65,7 +66,9 @@ class World:
         server = self.start(
             "server", self.programs / "passband-server", "--ram", "24MiB", "--control-port", "0",
             "--data-port", "0", "--http-port", "0", "--spill-dir", spill, "--spill-rate", "1MiB",
-            "--tenant-bytes", "1GiB", "--tenant-sequences", "100", "--ready-file", self.folder / "ready.json")
+            "--tenant-bytes", "1GiB", "--tenant-sequences", "100", "--tls-client-ca", self.folder / "authority.crt",
+            "--tls-cert", self.folder / "server.crt", "--tls-key", self.folder / "server.key",
+            "--ready-file", self.folder / "ready.json")
         return self.await_file("ready.json", server)
 
     def decode(self, name, address, letters):
@@ -75,7 +78,10 @@ class World:
         port = free_port()
         self.workers.add(name)
         self.start(name, self.programs / "passband-worker", "generate", "--model", model,
-                   "--server", address, "--prompt-file", prompt, "--max-tokens", "7000",
+                   "--server", address, "--tls-ca", self.folder / "authority.crt",
+                   "--tls-cert", self.folder / "tenant-a.crt",
+                   "--tls-key", self.folder / "tenant-a.key", "--data-plane", "ucx",
+                   "--prompt-file", prompt, "--max-tokens", "7000",
                    "--threads", "1", "--metrics", f"127.0.0.1:{port}")
         return port
 
@@ -141,11 +147,12 @@ def undocumented(source, port):
             for name, kind in set(exposed.items()) ^ set(page.items())]
 
 
-def main(source, programs, prometheus):
+def main(source, programs, prometheus, issue):
     source = pathlib.Path(source)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="passband-")))
-        world = stack.enter_context(World(source, pathlib.Path(programs), prometheus, folder))
+        world = stack.enter_context(World(
+            source, pathlib.Path(programs), prometheus, issue, folder))
         ready = world.serve()
         first = world.decode("first", ready["control_address"], 3000)
         port = world.scrape({"passband": [ready["http_port"]], "worker": [first]})

@@ -418,7 +418,7 @@ TEST_F(DataPlaneRefusalTest, RandomBytesOnEveryPortDoNoHarm) {
     return settings;
   }());
   size_t reached = 0;  // the test's own client listens too, on another interface
-  for (const uint16_t port : ListeningPorts()) {
+  for (const auto& [address, port] : ListeningSockets()) {
     for (int i = 0; i < 30; ++i) {
       const bool sent = SendRandomBytes(port, random, i % 3 == 0 ? "GET / HTTP" : "");
       if (i == 0 && sent) ++reached;

@@ -88,6 +88,7 @@ std::unique_ptr<grpc::ClientContext> GrpcClient::Context() const {
 GrpcClient::Answer GrpcClient::Send(const std::string& method, const grpc::ByteBuffer& message,
                                     Milliseconds deadline) {
   Answer answer;
+  last_sent_ = {method, message};
   const auto context = Context();
   context->set_deadline(std::chrono::system_clock::now() + deadline);
   grpc::ByteBuffer response;

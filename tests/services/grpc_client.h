@@ -36,6 +36,11 @@ class GrpcClient {
     Bytes payload;
   };
 
+  struct Sent {
+    std::string method;
+    grpc::ByteBuffer message;
+  };
+
   // No files: no encryption.
   explicit GrpcClient(const std::string& address, const TlsFiles& tls = {});
 
@@ -50,6 +55,8 @@ class GrpcClient {
   // Sends `message` to "/package.Service/Method", and waits.
   Answer Send(const std::string& method, const grpc::ByteBuffer& message,
               Milliseconds deadline = Milliseconds(20'000));
+  // The message of the last Send.
+  const Sent& last_sent() const { return last_sent_; }
   // A DataRequest of these bytes, to the method of `type`.
   Answer Call(transport::MessageType type, std::span<const std::byte> header,
               std::span<const std::byte> payload = {},
@@ -71,6 +78,7 @@ class GrpcClient {
   grpc::GenericStub generic_;
   v1::ConnectResponse session_;
   Credentials credentials_;
+  Sent last_sent_;
   uint64_t last_id_ = 0;
 };
 

@@ -14,7 +14,9 @@
 #include "base/thread.h"
 #include "base/units.h"
 #include "kvstore/spill_database.h"
+#include "tests/services/exposition.h"
 #include "tests/services/server_fixture.h"
+#include "tests/support/certificates.h"
 #include "tests/support/mounts.h"
 #include "tests/support/temp_folder.h"
 
@@ -23,58 +25,6 @@ namespace {
 
 constexpr uint64_t kBlockTokens = 64;
 constexpr uint64_t kTokenBytes = uint64_t{kLayers} * kKvHeads * kRowBytes;
-
-struct Family {
-  std::string type, help;
-  std::set<std::string> labels;
-  bool operator==(const Family&) const = default;
-};
-using Families = std::map<std::string, Family>;
-
-std::string Describe(const Family& family) {
-  std::string text = family.type + " {";
-  for (const std::string& label : family.labels) text += label + " ";
-  return text + "} " + family.help;
-}
-
-// "name_bucket" -> "name", where that is a histogram.
-std::string FamilyOf(const std::string& series, const Families& families) {
-  const std::string name = series.substr(0, series.find_first_of("{ "));
-  for (const char* suffix : {"_bucket", "_count", "_sum"}) {
-    if (!name.ends_with(suffix)) continue;
-    const std::string stem = name.substr(0, name.size() - std::string(suffix).size());
-    const auto found = families.find(stem);
-    if (found != families.end() && found->second.type == "histogram") return stem;
-  }
-  return name;
-}
-
-// Adds what one exposition shows.
-void AddExposition(const std::string& text, Families& families,
-                   std::map<std::string, std::set<std::string>>& values) {
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.rfind("# ", 0) == 0) {
-      std::istringstream words(line.substr(2));
-      std::string kind, name, rest;
-      words >> kind >> name >> std::ws;
-      std::getline(words, rest);
-      (kind == "TYPE" ? families[name].type : families[name].help) = rest;
-      continue;
-    }
-    const std::string series = line.substr(0, line.rfind(' '));
-    const std::string name = FamilyOf(series, families);
-    values[name + "|" + series].insert(line.substr(line.rfind(' ') + 1));
-    for (size_t at = series.find('{'); at != std::string::npos && at + 1 < series.size();) {
-      const size_t equals = series.find("=\"", at);
-      if (equals == std::string::npos) break;
-      const std::string label = series.substr(at + 1, equals - at - 1);
-      if (label != "le") families[name].labels.insert(label);
-      at = series.find('"', equals + 2) + 1;
-      if (series[at] != ',') break;
-    }
-  }
-}
 
 // The tables of the page, and which of their metrics never change.
 Families Documented(std::set<std::string>& fixed) {
@@ -187,6 +137,7 @@ class MetricsDocTest : public ServerTest {
   void Outlive();
   void Cache();
   void FillDisk();
+  void Renew();
 
   const test::TempFolder folder_;
   Status own_mounts_;
@@ -361,6 +312,23 @@ void MetricsDocTest::FillDisk() {
   StopServer();
 }
 
+// A certificate that cannot be used, then one that is valid for longer.
+void MetricsDocTest::Renew() {
+  const test::TempFolder folder;
+  const test::CertificateAuthority authority(folder.path(), "authority");
+  const TlsFiles next = authority.Issue(
+      "next", {.common_name = "b", .loopback = true, .valid_from_days = -2, .valid_to_days = 60});
+  server::Settings settings = SmallSettings();
+  settings.tls = authority.Issue("server", {.common_name = "a", .loopback = true});
+  ASSERT_NO_FATAL_FAILURE(StartServer(settings));
+  std::filesystem::rename(next.key, settings.tls.key);
+  EXPECT_TRUE(Eventually([this] { return Moved("passband_tls_healthy"); }));
+  std::filesystem::rename(next.certificate, settings.tls.certificate);
+  EXPECT_TRUE(
+      Eventually([this] { return Moved("passband_tls_certificate_end_timestamp_seconds"); }));
+  StopServer();
+}
+
 // A full disk takes a device of its own, which takes root.
 bool NeedsAFullDisk(std::string_view name) {
   return name == "passband_spill_healthy" || name == "passband_spill_errors_total" ||
@@ -385,6 +353,7 @@ TEST_F(MetricsDocTest, PageAndExpositionAgreeAndEveryMetricMoves) {
   Outlive();
   Cache();
   StopServer();
+  Renew();
   if (own_mounts_.ok()) FillDisk();
 
   std::set<std::string> fixed;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -47,14 +48,21 @@ double Metric(const server::Server& server, const std::string& series) {
   return -1;
 }
 
-std::vector<uint16_t> ListeningPorts() {
+std::string AddressOf(const std::string& hex) {
+  if (hex.size() != 8) return hex;
+  in_addr address{.s_addr = static_cast<in_addr_t>(std::stoul(hex, nullptr, 16))};
+  std::array<char, INET_ADDRSTRLEN> text{};
+  return inet_ntop(AF_INET, &address, text.data(), text.size());
+}
+
+std::vector<ListeningSocket> ListeningSockets() {
   std::set<std::string> inodes;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code gone;
     const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
     if (target.starts_with("socket:[")) inodes.insert(target.substr(8, target.size() - 9));
   }
-  std::vector<uint16_t> ports;
+  std::vector<ListeningSocket> sockets;
   for (const char* path : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
     std::ifstream table(path);
     std::string line;
@@ -66,11 +74,13 @@ std::vector<uint16_t> ListeningPorts() {
       for (int i = 0; i < 5; ++i) words >> skipped;
       words >> inode;
       if (state != "0A" || !inodes.contains(inode)) continue;
-      const std::string port = local.substr(local.find(':') + 1);
-      ports.push_back(static_cast<uint16_t>(std::stoul(port, nullptr, 16)));
+      const size_t colon = local.find(':');
+      sockets.push_back(
+          {.address = AddressOf(local.substr(0, colon)),
+           .port = static_cast<uint16_t>(std::stoul(local.substr(colon + 1), nullptr, 16))});
     }
   }
-  return ports;
+  return sockets;
 }
 
 bool SendRandomBytes(uint16_t port, std::mt19937_64& random, const std::string& opening) {

@@ -27,8 +27,12 @@ std::string Get(const server::Server& server, const std::string& path, int statu
 // The value of a metric, with its labels as written; -1 when it is not there.
 double Metric(const server::Server& server, const std::string& series);
 
-// Every TCP port that this process listens on.
-std::vector<uint16_t> ListeningPorts();
+// Every TCP socket that this process listens on.
+struct ListeningSocket {
+  std::string address;  // "127.0.0.1"; of IPv6, as the kernel writes it: 32 digits
+  uint16_t port = 0;
+};
+std::vector<ListeningSocket> ListeningSockets();
 // Sends `opening` and up to 5000 random bytes to a port of the loopback interface, and hangs
 // up. False when nobody listens there.
 bool SendRandomBytes(uint16_t port, std::mt19937_64& random, const std::string& opening = "");

@@ -174,7 +174,15 @@ TEST(SettingsTest, DataPortIsNoWiderOpenThanTheHost) {
   EXPECT_EQ(Load({})->net_devices, "lo");
   EXPECT_EQ(Load({"--host=localhost"})->net_devices, "lo");
   EXPECT_EQ(Load({"--host=0.0.0.0"})->net_devices, "");
-  EXPECT_EQ(Load({"--net-devices=eth0"})->net_devices, "eth0");
+  EXPECT_EQ(Load({"--host=0.0.0.0", "--net-devices=lo"})->net_devices, "lo");
+}
+
+TEST(SettingsTest, InterfacesThatAreNotHereAreRefused) {
+  EXPECT_THAT(Faults({"--net-devices=lo,pigeon0", "--ram=lots"}),
+              AllOf(HasSubstr("no interface pigeon0 is up here; there"), HasSubstr("lo"),
+                    HasSubstr("--ram")));
+  // Rows then travel over the control port.
+  EXPECT_TRUE(Load({"--net-devices=pigeon0", "--data-plane=grpc"}).ok());
 }
 
 TEST(SettingsTest, OperatorsAreLocalUnlessAnyMayBe) {

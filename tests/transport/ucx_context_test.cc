@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/transport/ucx_support.h"
+#include "transport/net_devices.h"
 
 namespace passband::transport {
 namespace {
@@ -85,6 +86,21 @@ TEST(UcxContextTest, ListensInItsPortRange) {
     found |= port >= 30200 && port < 30300;
   }
   EXPECT_TRUE(found);
+}
+
+TEST(UcxContextTest, RefusesInterfacesThatAreNotHere) {
+  const auto here = NetDevices();
+  ASSERT_TRUE(here.ok()) << here.status();
+  EXPECT_THAT(*here, testing::Contains("lo"));
+  for (const char* names : {"pigeon0", "lo,pigeon0", "pigeon0,lo"}) {
+    const auto context = UcxContext::Create({.net_devices = names});
+    EXPECT_EQ(context.status().code(), StatusCode::kInvalidArgument) << names;
+    EXPECT_THAT(Message(context.status()),
+                testing::AllOf(HasSubstr("no interface pigeon0 is up here"), HasSubstr("lo")));
+  }
+  EXPECT_FALSE(UcxContext::Create({.net_devices = "lo,,"}).ok());
+  EXPECT_TRUE(UcxContext::Create({.net_devices = "lo"}).ok());
+  EXPECT_TRUE(UcxContext::Create({.net_devices = "all"}).ok());
 }
 
 TEST(UcxMemoryTest, KnowsItsBounds) {
