@@ -82,6 +82,8 @@ class ClusterService final : public KvService {
   // Of the servers that are available, one after the other.
   StatusOr<std::vector<SequenceStat>> List(SequenceId after, uint32_t limit) override;
   // Asks the server where it would be opened.
+  // Asks the server that an Open of these ids would go to; what was opened without its first
+  // block and told later may lie on another.
   StatusOr<uint64_t> Lookup(const std::string& model, std::span<const uint32_t> token_ids) override;
 
   std::unique_ptr<PendingRows> StartFetch(const FetchRequest& request) override;

@@ -217,8 +217,10 @@ TEST_P(KvServiceContract, ASharedPrefixIsFoundAndItsRowsAreThere) {
 TEST_P(KvServiceContract, ExtendMakesAppendedTokensFindable) {
   const auto text = RandomText(128);
   ExpectedRows rows(model_, random_());
-  const SequenceId id = Filled(rows, 128);
-  EXPECT_OK(service_->Extend(id, 0, text));
+  // Several servers place a sequence by its first block: one opened without it lies anywhere.
+  const size_t told = GetParam() == Way::kCluster ? 64 : 0;
+  const SequenceId id = Filled(rows, 128, {text.begin(), text.begin() + told});
+  EXPECT_OK(service_->Extend(id, told, std::span(text).subspan(told)));
   const auto found = service_->Lookup(model_.fingerprint.text(), text);
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(*found, 128u);
