@@ -7,6 +7,7 @@
 #   make bench           run the benchmarks and print their tables
 #   make bench-peers     compare with Redis and memcached on this machine
 #   make chaos           kill, stop and cut off everything for 45 s (SECONDS=N), bytes verified
+#   make chaos PLAIN=1   the same without TLS
 #   make test-asan       the tests under AddressSanitizer and UBSan
 #   make test-tsan       the tests of the folders without gRPC under TSan
 #   make fuzz            the libFuzzer targets, a fixed number of inputs each
@@ -41,7 +42,8 @@ bench-peers: setup
 
 chaos: setup
 	@scripts/build release chaos_driver -j$(JOBS)
-	@build/release/tests/chaos_driver --seconds $(or $(SECONDS),45) $(if $(SEED),--seed $(SEED))
+	@build/release/tests/chaos_driver --seconds $(or $(SECONDS),45) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PLAIN),--plain)
 
 test-asan: setup
 	@scripts/build asan all -j$(JOBS)

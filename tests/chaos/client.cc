@@ -10,8 +10,6 @@ constexpr uint64_t kMs = 1'000'000;
 
 }  // namespace
 
-std::string TenantOf(uint32_t writer) { return "writer-" + std::to_string(writer); }
-
 bool Client::Connect(const std::string& tenant) {
   RemoteOptions remote;
   remote.control_address = options_.server;
@@ -26,6 +24,10 @@ bool Client::Connect(const std::string& tenant) {
   remote.data_plane = options_.data_plane;
   remote.net_devices = options_.net_devices;
   remote.append_bytes = 4 << 20;
+  if (!options_.certificates.empty()) {
+    remote.tls = CertificatesOf(options_.certificates, tenant);
+    remote.tls_server_name = "localhost";
+  }
   // The control plane, then the data plane.
   Begin(Operation::kConnect, 2 * kConnectTimeout);
   auto service = RemoteService::Connect(remote);

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "sdk/remote_service.h"
 #include "tests/chaos/board.h"
+#include "tests/chaos/tenants.h"
 
 namespace passband::chaos {
 
@@ -25,6 +26,7 @@ struct WorkerOptions {
   std::string transports;
   std::string net_devices;
   std::string data_plane;
+  std::string certificates;  // The folder of the run's authority; empty: no TLS.
   std::chrono::milliseconds grace{1500};
   // The server keeps what is sealed through kill -9.
   bool durable = false;
@@ -38,8 +40,6 @@ inline constexpr std::chrono::milliseconds kRetryBudget{300};
 inline constexpr std::chrono::milliseconds kFlushTimeout{2000};
 // What a client's destruction may take: it says goodbye and ends transfers.
 inline constexpr std::chrono::milliseconds kDisconnectTime{2000};
-
-std::string TenantOf(uint32_t writer);
 
 class Client {
  public:

@@ -16,6 +16,8 @@ const char* Name(FaultKind kind) {
       return "kill worker";
     case FaultKind::kPartition:
       return "partition";
+    case FaultKind::kBadCable:
+      return "bad cable";
     case FaultKind::kFullDisk:
       return "full disk";
     case FaultKind::kPressure:
@@ -38,8 +40,10 @@ Fault FaultSchedule::Next() {
   out.coin = Between(0, 1) == 1;
   // Some shorter than a deadline, some longer, some longer than the lease.
   const bool is_kill = out.kind == FaultKind::kKillServer || out.kind == FaultKind::kKillWorker;
-  out.lasts = is_kill ? milliseconds(Between(0, 300)) : milliseconds(Between(50, 2500));
-  if (out.kind == FaultKind::kFullDisk || out.kind == FaultKind::kPressure) {
+  out.lasts = is_kill ? milliseconds(Between(0, 300))
+                      : milliseconds(Between(50, static_cast<uint64_t>(longest_.count())));
+  if (out.kind == FaultKind::kFullDisk || out.kind == FaultKind::kPressure ||
+      out.kind == FaultKind::kBadCable) {
     out.lasts += milliseconds(700);  // To be felt, writers must first have written.
   }
   out.rest = milliseconds(Between(100, 900));

@@ -17,6 +17,7 @@ enum class FaultKind : uint32_t {
   kPauseWorker,
   kKillWorker,  // kill -9, in an append where there is one soon
   kPartition,   // the cable pulled at one end for the time
+  kBadCable,    // packets lost, late, overtaken and twice, for the time
   kFullDisk,    // not a byte left for the spill directory, for the time
   kPressure,    // writers that only grow, for the time: RAM takes a part of what is in use
   kCount
@@ -27,7 +28,8 @@ const char* Name(FaultKind kind);
 struct Fault {
   FaultKind kind = FaultKind::kKillServer;
   uint32_t worker = 0;
-  bool coin = false;  // The far end of the cable; a crash after the disk was full.
+  // The far end of the cable; a worse cable; a crash after the disk was full.
+  bool coin = false;
   std::chrono::milliseconds lasts{};
   std::chrono::milliseconds rest{};  // Before the next one.
 };
@@ -35,8 +37,9 @@ struct Fault {
 class FaultSchedule {
  public:
   // Kinds take turns in random order: a run of any length has had nearly all of them.
-  FaultSchedule(uint64_t seed, std::vector<FaultKind> kinds, uint32_t workers)
-      : random_(seed), kinds_(std::move(kinds)), workers_(workers) {}
+  FaultSchedule(uint64_t seed, std::vector<FaultKind> kinds, uint32_t workers,
+                std::chrono::milliseconds longest)
+      : random_(seed), kinds_(std::move(kinds)), workers_(workers), longest_(longest) {}
   Fault Next();
 
  private:
@@ -45,6 +48,7 @@ class FaultSchedule {
   std::mt19937_64 random_;
   const std::vector<FaultKind> kinds_;
   const uint32_t workers_;
+  const std::chrono::milliseconds longest_;
   std::vector<FaultKind> turn_;
 };
 

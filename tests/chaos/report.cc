@@ -74,11 +74,8 @@ void PrintFaults(const Run& run, const Terminal& terminal) {
     table.AddRow(cells);
   }
   std::printf("\n%s", table.Text(terminal).c_str());
-  if (!run.no_partition().ok()) {
-    std::printf("SKIPPED: partition: %s\n", Message(run.no_partition()).c_str());
-  }
-  if (!run.no_disk().ok()) {
-    std::printf("SKIPPED: full disk: %s\n", Message(run.no_disk()).c_str());
+  for (const Stage::Skipped& skipped : run.stage().skipped()) {
+    std::printf("SKIPPED: %s: %s\n", Name(skipped.kind), Message(skipped.why).c_str());
   }
 }
 
@@ -95,6 +92,12 @@ void PrintSums(const Sums& sums, const Run& run, const Terminal& terminal) {
   add("slices verified", sums.slices);
   add("rows appended", sums.appended_rows);
   add("sequences sealed", sums.seals);
+  const test::BadCable::Counts packets = run.packets();
+  add("packets over the bad cable", packets.carried);
+  add("  lost", packets.lost);
+  add("  late", packets.late);
+  add("  overtaken", packets.overtaken);
+  add("  twice", packets.twice);
   add("unsealed sequences gone with their server", sums.gone);
   add("sealed sequences back after a restart", sums.kept);
   for (size_t code = 1; code < kCodes; ++code) {
@@ -132,7 +135,7 @@ std::vector<std::string> Failures(const Sums& sums, const Run& run, const RunOpt
   }
   if (sums.fetched_rows == 0 || sums.slices == 0) out.push_back("no fetches, or no slices");
   if (sums.kept == 0) out.push_back("no sealed sequence was there to come back");
-  for (const FaultKind kind : run.kinds()) {
+  for (const FaultKind kind : run.stage().kinds()) {
     if (run.tallies()[static_cast<size_t>(kind)].injected > 0) continue;
     out.push_back(fmt::format("'{}' was never injected", Name(kind)));
   }
@@ -161,10 +164,19 @@ void PrintJson(const Sums& sums, const Run& run, const RunOptions& options,
       {"worker_crashes", run.defects().dead_workers},
       {"leaks", run.defects().leaks},
       {"latest_past_deadline_s", sums.longest_over},
+      {"data_threads", options.data_threads},
+      {"tls", options.tls},
       {"grace_s", std::chrono::duration<double>(options.grace).count()},
   };
-  if (!run.no_partition().ok()) out["skipped"]["partition"] = Message(run.no_partition());
-  if (!run.no_disk().ok()) out["skipped"]["full disk"] = Message(run.no_disk());
+  const test::BadCable::Counts packets = run.packets();
+  out["packets"] = {{"carried", packets.carried},
+                    {"lost", packets.lost},
+                    {"late", packets.late},
+                    {"overtaken", packets.overtaken},
+                    {"twice", packets.twice}};
+  for (const Stage::Skipped& skipped : run.stage().skipped()) {
+    out["skipped"][Name(skipped.kind)] = Message(skipped.why);
+  }
   for (size_t kind = 0; kind < kFaultKinds; ++kind) {
     const FaultTally& tally = run.tallies()[kind];
     nlohmann::json& fault = out["faults"][Name(static_cast<FaultKind>(kind))];

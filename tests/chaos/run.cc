@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 
 #include "base/units.h"
 
@@ -23,6 +22,12 @@ constexpr auto kMostToSeeAll = std::chrono::seconds(60);
 constexpr auto kAuditTime = std::chrono::seconds(60);
 constexpr auto kMostToAppend = milliseconds(300);
 
+// What a tired cable does, and one on which a connection hardly gets anything across.
+constexpr test::BadCable::Faults kBadCable{
+    .lost = .01, .late = .05, .twice = .01, .late_by = std::chrono::milliseconds(10)};
+constexpr test::BadCable::Faults kWorseCable{
+    .lost = .1, .late = .2, .twice = .05, .late_by = std::chrono::milliseconds(60)};
+
 uint64_t Ns(std::chrono::nanoseconds time) { return static_cast<uint64_t>(time.count()); }
 
 }  // namespace
@@ -37,15 +42,13 @@ Run::~Run() = default;
 
 Status Run::SetUp() {
   board_ = Board::Create();
-  SetUpMounts();
+  stage_ = std::make_unique<Stage>(Stage::Options{.seed = options_.seed,
+                                                  .disk_bytes = options_.disk_bytes,
+                                                  .tls = options_.tls,
+                                                  .tenants = options_.writers});
   server_options_.binary = options_.server_binary;
   server_options_.flags = ServerFlags();
-  if (network_ != nullptr) {
-    server_options_.launcher = network_->Launcher(Network::End::kServer);
-    server_options_.host = network_->server_host();
-    server_options_.flags.insert(server_options_.flags.end(),
-                                 {"--net-devices", network_->Device(Network::End::kServer)});
-  }
+  stage_->PlaceServer(server_options_);
   PASSBAND_RETURN_IF_ERROR(StartServer());
   // Whoever comes back comes back at the same ports.
   server_options_.control_port = server_->control_port();
@@ -55,59 +58,19 @@ Status Run::SetUp() {
   return workers_->StartAll();
 }
 
-void Run::SetUpMounts() {
-  kinds_ = {FaultKind::kKillServer, FaultKind::kPauseServer, FaultKind::kPauseWorker,
-            FaultKind::kKillWorker, FaultKind::kPressure};
-  no_partition_ = no_disk_ = test::OwnMounts();
-  if (!no_partition_.ok()) return;
-  if (auto network = Network::Create(); network.ok()) {
-    network_ = *std::move(network);
-    kinds_.push_back(FaultKind::kPartition);
-  } else {
-    no_partition_ = network.status();
-  }
-  if (auto disk = test::SmallDisk::Mount(folder_.path(), options_.disk_bytes); disk.ok()) {
-    disk_ = *std::move(disk);
-    kinds_.push_back(FaultKind::kFullDisk);
-  } else {
-    no_disk_ = disk.status();
-  }
-}
-
 std::vector<std::string> Run::ServerFlags() const {
-  // Less than the disk, which has to hold what RocksDB adds.
-  const std::filesystem::path& folder = folder_.path();
-  return {"--ram",         options_.ram,
-          "--staging",     "16MiB",
-          "--lease",       "1500ms",
-          "--log-level",   "error",
-          "--data-plane",  "both",
-          "--spill-dir",   disk_ == nullptr ? folder.string() : (folder / "spill").string(),
-          "--spill-limit", std::to_string(options_.disk_bytes / 2),
-          "--spill-full",  "reject"};
+  return {"--ram",        options_.ram, "--staging",      "16MiB",
+          "--lease",      "1500ms",     "--log-level",    "error",
+          "--data-plane", "both",       "--data-threads", std::to_string(options_.data_threads)};
 }
 
 Workers::Options Run::WorkerOptions() const {
-  Workers::Options::Kind shm{{}, {"--transports", "auto", "--data-plane", "ucx"}};
-  Workers::Options::Kind tcp{{}, {"--transports", "tcp,self", "--data-plane", "ucx"}};
-  Workers::Options::Kind grpc{{}, {"--transports", "tcp,self", "--data-plane", "grpc"}};
-  if (network_ != nullptr) {
-    // Shared memory is for those on the server's host.
-    PutAt(Network::End::kServer, shm);
-    PutAt(Network::End::kWorker, tcp);
-    PutAt(Network::End::kWorker, grpc);
-  }
   return {.binary = options_.worker_binary,
-          .kinds = {shm, tcp, grpc},
+          .kinds = stage_->PlaceWorkers(),
           .flags = {"--writers", std::to_string(options_.writers), "--seed",
                     std::to_string(options_.seed), "--server", server_->control_address(),
                     "--grace-ms", std::to_string(options_.grace.count()), "--durable"},
           .count = worker_count()};
-}
-
-void Run::PutAt(Network::End end, Workers::Options::Kind& kind) const {
-  kind.launcher = network_->Launcher(end);
-  kind.flags.insert(kind.flags.end(), {"--net-devices", network_->Device(end)});
 }
 
 std::string Run::http() const {
@@ -131,14 +94,14 @@ Status Run::KillServer(milliseconds down) {
 }
 
 bool Run::AllInjected() const {
-  return std::all_of(kinds_.begin(), kinds_.end(), [this](FaultKind kind) {
+  return std::all_of(stage_->kinds().begin(), stage_->kinds().end(), [this](FaultKind kind) {
     return tallies_[static_cast<size_t>(kind)].injected > 0;
   });
 }
 
 Status Run::Execute() {
   started_ns_ = NowNs();
-  FaultSchedule schedule(options_.seed, kinds_, worker_count());
+  FaultSchedule schedule(options_.seed, stage_->kinds(), worker_count(), options_.longest_fault);
   const uint64_t end = started_ns_ + Ns(options_.length);
   PASSBAND_RETURN_IF_ERROR(Pass(milliseconds(1000)));
   // A short run goes on until it has had every fault once.
@@ -195,6 +158,8 @@ Status Run::Inject(const Fault& fault, bool& seen) {
       return workers_->Replace(fault.worker);
     case FaultKind::kPartition:
       return Partition(fault, seen);
+    case FaultKind::kBadCable:
+      return UseBadCable(fault, seen);
     case FaultKind::kFullDisk:
       return FillDisk(fault, seen);
     case FaultKind::kPressure:
@@ -223,20 +188,34 @@ Status Run::PauseWorker(const Fault& fault, bool& seen) {
 
 Status Run::Partition(const Fault& fault, bool& seen) {
   const auto end = fault.coin ? Network::End::kServer : Network::End::kWorker;
-  PASSBAND_RETURN_IF_ERROR(network_->Pull(end));
+  PASSBAND_RETURN_IF_ERROR(stage_->network()->Pull(end));
   seen = true;
   PASSBAND_RETURN_IF_ERROR(Pass(fault.lasts));
-  return network_->Plug(end);
+  return stage_->network()->Plug(end);
+}
+
+Status Run::UseBadCable(const Fault& fault, bool& seen) {
+  const test::BadCable::Counts before = packets();
+  PASSBAND_RETURN_IF_ERROR(stage_->bad_cable()->Use(fault.coin ? kBadCable : kWorseCable));
+  PASSBAND_RETURN_IF_ERROR(Pass(fault.lasts));
+  const test::BadCable::Counts after = packets();
+  seen = after.lost > before.lost && after.late > before.late &&
+         after.overtaken > before.overtaken && after.twice > before.twice;
+  return stage_->bad_cable()->Leave();
+}
+
+test::BadCable::Counts Run::packets() const {
+  return stage_->bad_cable() == nullptr ? test::BadCable::Counts() : stage_->bad_cable()->counts();
 }
 
 Status Run::FillDisk(const Fault& fault, bool& seen) {
-  const Status full = disk_->Fill();
+  const Status full = stage_->disk()->Fill();
   seen = full.ok();
   if (!seen) std::fprintf(stderr, "%s\n", full.ToString().c_str());
   board().pressure = 1;
   PASSBAND_RETURN_IF_ERROR(Pass(fault.lasts));
   board().pressure = 0;
-  PASSBAND_RETURN_IF_ERROR(disk_->Free());
+  PASSBAND_RETURN_IF_ERROR(stage_->disk()->Free());
   return fault.coin ? KillServer(milliseconds(0)) : OkStatus();
 }
 

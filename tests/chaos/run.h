@@ -14,9 +14,8 @@
 #include <vector>
 
 #include "tests/chaos/faults.h"
+#include "tests/chaos/stage.h"
 #include "tests/chaos/workers.h"
-#include "tests/support/mounts.h"
-#include "tests/support/network.h"
 #include "tests/support/server_process.h"
 
 namespace passband::chaos {
@@ -27,7 +26,10 @@ struct RunOptions {
   uint32_t writers = 3;
   uint32_t readers = 3;
   std::chrono::milliseconds grace{1500};
+  std::chrono::milliseconds longest_fault{2500};
   std::string ram = "32MiB";
+  uint32_t data_threads = 3;
+  bool tls = true;
   uint64_t disk_bytes = uint64_t{768} << 20;
   uint64_t min_rows = 1'000'000;
   std::string server_binary;
@@ -55,20 +57,17 @@ class Run {
   uint32_t worker_count() const { return options_.writers + options_.readers; }
   const Defects& defects() const { return defects_; }
   const std::array<FaultTally, kFaultKinds>& tallies() const { return tallies_; }
-  // Why there are no partitions and no full disks, if there are none.
-  const Status& no_partition() const { return no_partition_; }
-  const Status& no_disk() const { return no_disk_; }
-  // The faults of this run.
-  const std::vector<FaultKind>& kinds() const { return kinds_; }
+  // Which faults there are, and why not the others.
+  const Stage& stage() const { return *stage_; }
+  // What the bad cable did.
+  test::BadCable::Counts packets() const;
   double seconds() const { return static_cast<double>(NowNs() - started_ns_) * 1e-9; }
 
  private:
   explicit Run(const RunOptions& options) : options_(options) {}
   Status SetUp();
-  void SetUpMounts();
   std::vector<std::string> ServerFlags() const;
   Workers::Options WorkerOptions() const;
-  void PutAt(test::Network::End end, Workers::Options::Kind& kind) const;
   Status StartServer();
   Status KillServer(std::chrono::milliseconds down);
   bool AllInjected() const;
@@ -79,6 +78,7 @@ class Run {
   Status PauseServer(const Fault& fault, bool& seen);
   Status PauseWorker(const Fault& fault, bool& seen);
   Status Partition(const Fault& fault, bool& seen);
+  Status UseBadCable(const Fault& fault, bool& seen);
   Status FillDisk(const Fault& fault, bool& seen);
   Status Press(const Fault& fault, bool& seen);
   Status Finish();
@@ -95,12 +95,7 @@ class Run {
 
   const RunOptions options_;
   std::unique_ptr<Board> board_;
-  std::unique_ptr<test::Network> network_;
-  Status no_partition_;
-  test::SpillFolder folder_;
-  std::unique_ptr<test::SmallDisk> disk_;
-  Status no_disk_;
-  std::vector<FaultKind> kinds_;
+  std::unique_ptr<Stage> stage_;
   test::ServerProcess::Options server_options_;
   std::unique_ptr<test::ServerProcess> server_;
   std::unique_ptr<Workers> workers_;

@@ -165,6 +165,7 @@ int Main(int argc, char** argv) {
   app.add_option("--transports", options.transports)->required();
   app.add_option("--net-devices", options.net_devices);
   app.add_option("--data-plane", options.data_plane)->required();
+  app.add_option("--certificates", options.certificates);
   app.add_option("--grace-ms", grace_ms);
   app.add_flag("--durable", options.durable);
   app.add_option("--audit", audit);

@@ -17,9 +17,9 @@ namespace passband::test {
 namespace {
 
 Status Ip(std::vector<std::string> words) {
-  std::string line = "ip";
-  for (const std::string& word : words) line += " " + word;
   words.insert(words.begin(), "ip");
+  std::string line;
+  for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -61,7 +61,7 @@ Status Network::Build() {
   PASSBAND_RETURN_IF_ERROR(
       Ip({"-n", server, "addr", "add", server_host() + "/24", "dev", Device(End::kServer)}));
   PASSBAND_RETURN_IF_ERROR(
-      Ip({"-n", worker, "addr", "add", "10.91.0.2/24", "dev", Device(End::kWorker)}));
+      Ip({"-n", worker, "addr", "add", worker_host() + "/24", "dev", Device(End::kWorker)}));
   for (const End end : {End::kServer, End::kWorker}) {
     PASSBAND_RETURN_IF_ERROR(Ip({"-n", Name(end), "link", "set", "lo", "up"}));
     PASSBAND_RETURN_IF_ERROR(Plug(end));
@@ -75,7 +75,7 @@ Status Network::AwaitUp(End end) const {
   const std::string state = "/sys/class/net/" + Device(end) + "/operstate";
   Status up;
   for (int attempt = 0; attempt < 100; ++attempt) {
-    up = Ip({"netns", "exec", Name(end), "grep", "-q", "up", state});
+    up = RunAt(end, {"grep", "-q", "up", state});
     if (up.ok()) return up;
     ::poll(nullptr, 0, 50);
   }
@@ -84,6 +84,16 @@ Status Network::AwaitUp(End end) const {
 
 std::vector<std::string> Network::Launcher(End end) const {
   return {"ip", "netns", "exec", Name(end)};
+}
+
+Status Network::RunAt(End end, const std::vector<std::string>& words) const {
+  std::vector<std::string> all = {"netns", "exec", Name(end)};
+  all.insert(all.end(), words.begin(), words.end());
+  return Ip(std::move(all));
+}
+
+Status Network::Move(const std::string& device, End end, const std::string& name) const {
+  return Ip({"link", "set", device, "netns", Name(end), "name", name});
 }
 
 Status Network::Enter(End end) const {

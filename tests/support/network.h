@@ -32,6 +32,12 @@ class Network {
   // The interface at this end.
   std::string Device(End end) const { return end == End::kServer ? "pbserver" : "pbworker"; }
   std::string server_host() const { return "10.91.0.1"; }
+  std::string worker_host() const { return "10.91.0.2"; }
+
+  // Runs a program at this end, to its end.
+  Status RunAt(End end, const std::vector<std::string>& words) const;
+  // Moves an interface of this machine to this end, under another name.
+  Status Move(const std::string& device, End end, const std::string& name) const;
 
   // Takes the interface at this end down: this end sees errors, the other only silence.
   Status Pull(End end);
