@@ -282,8 +282,9 @@ class DirectReadableFile final : public rocksdb::FSRandomAccessFileOwnerWrapper 
 
 class DirectFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  DirectFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base, std::shared_ptr<LogRoom> room)
-      : FileSystemWrapper(base), room_(std::move(room)) {}
+  DirectFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base, std::shared_ptr<LogRoom> room,
+                   std::shared_ptr<LogRepair> repair)
+      : FileSystemWrapper(base), room_(std::move(room)), repair_(std::move(repair)) {}
 
   const char* Name() const override { return "passband-direct-files"; }
 
@@ -300,11 +301,14 @@ class DirectFileSystem final : public rocksdb::FileSystemWrapper {
   IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                            std::unique_ptr<rocksdb::FSWritableFile>* file,
                            IODebugContext* dbg) override {
+    if (name.ends_with(".log") && repair_ != nullptr) {
+      *file = room_->Adopt(repair_->Begin(*target(), name, options));
+      return IOStatus::OK();
+    }
     IOStatus status = target()->NewWritableFile(name, options, file, dbg);
     if (status.ok() && options.use_direct_writes && IsTable(name)) {
       *file = std::make_unique<DirectWritableFile>(std::move(*file), buffers_);
     }
-    if (status.ok() && room_ != nullptr && name.ends_with(".log")) return room_->Adopt(file);
     return status;
   }
 
@@ -312,14 +316,16 @@ class DirectFileSystem final : public rocksdb::FileSystemWrapper {
   static bool IsTable(const std::string& name) { return name.ends_with(".sst"); }
 
   const std::shared_ptr<LogRoom> room_;
+  const std::shared_ptr<LogRepair> repair_;
   const std::shared_ptr<IoBuffers> buffers_ = std::make_shared<IoBuffers>(kKeptBuffers);
 };
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base, std::shared_ptr<LogRoom> room) {
+std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base, std::shared_ptr<LogRoom> room,
+                                            std::shared_ptr<LogRepair> repair) {
   return rocksdb::NewCompositeEnv(
-      std::make_shared<DirectFileSystem>(base.GetFileSystem(), std::move(room)));
+      std::make_shared<DirectFileSystem>(base.GetFileSystem(), std::move(room), std::move(repair)));
 }
 
 }  // namespace passband

@@ -15,12 +15,15 @@
 
 #include <memory>
 
+#include "kvstore/log_repair.h"
 #include "kvstore/log_room.h"
 
 namespace passband {
 
-// Files opened without direct I/O are those of `base`; logs get room from `room`, if not null.
+// Files opened without direct I/O are those of `base`. Logs get room from `room` and are mended by
+// `repair`: both, or neither.
 std::unique_ptr<rocksdb::Env> MakeDirectEnv(rocksdb::Env& base,
-                                            std::shared_ptr<LogRoom> room = nullptr);
+                                            std::shared_ptr<LogRoom> room = nullptr,
+                                            std::shared_ptr<LogRepair> repair = nullptr);
 
 }  // namespace passband

@@ -77,16 +77,14 @@ StatusOr<LogRoom::Hold> LogRoom::Reserve(uint64_t batch_bytes) {
   return Hold(shared_from_this(), bytes);
 }
 
-IOStatus LogRoom::Adopt(std::unique_ptr<rocksdb::FSWritableFile>* log) {
-  auto adopted = std::make_unique<Log>(std::move(*log), shared_from_this());
+std::unique_ptr<rocksdb::FSWritableFile> LogRoom::Adopt(
+    std::unique_ptr<rocksdb::FSWritableFile> log) {
+  auto adopted = std::make_unique<Log>(std::move(log), shared_from_this());
   MutexLock lock(mutex_);
-  if (IOStatus taken = Extend(*adopted); !taken.ok()) {
-    *log = std::move(adopted);
-    return taken;
-  }
   current_ = adopted.get();
-  *log = std::move(adopted);
-  return IOStatus::OK();
+  // A full device is told by the next Reserve.
+  Extend(*adopted).PermitUncheckedError();
+  return adopted;
 }
 
 IOStatus LogRoom::Extend(Log& log) {

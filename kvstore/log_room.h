@@ -1,10 +1,10 @@
-// LogRoom: space that is taken on the device ahead of RocksDB's log. RocksDB cannot go on once a
-// write to its log has failed; with room held for it, a write of records that a full device
-// would fail is refused before the log is touched.
+// LogRoom: space that is taken on the device ahead of RocksDB's log. With room held for it, a write
+// of records that a full device would fail is refused before the log is touched: what is refused
+// later has to be taken back (log_repair.h).
 //
-// A log begins with room, and with what is held at that time, so it does not matter which log a
-// write ends up in. Where the file system cannot take space ahead, nothing is refused here, and a
-// full device breaks the log as a failing one does.
+// A log begins with what is held at that time, so it does not matter which log a write ends up in.
+// Where the file system cannot take space ahead, or there was none when the log was begun, nothing
+// is refused here, and a full device fails the log as a broken one does.
 //
 // Units      bytes.
 // Threads    safe; one mutex, held while space is taken.
@@ -42,8 +42,8 @@ class LogRoom : public std::enable_shared_from_this<LogRoom> {
   // For one batch of so many bytes.
   StatusOr<Hold> Reserve(uint64_t batch_bytes);
 
-  // A log that was just begun, and is written to from now on. After an error it is not used.
-  rocksdb::IOStatus Adopt(std::unique_ptr<rocksdb::FSWritableFile>* log);
+  // A log that was just begun, and is written to from now on.
+  std::unique_ptr<rocksdb::FSWritableFile> Adopt(std::unique_ptr<rocksdb::FSWritableFile> log);
 
  private:
   class Log;

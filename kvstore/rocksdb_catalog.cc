@@ -1,9 +1,11 @@
 #include "kvstore/rocksdb_catalog.h"
 
 #include <rocksdb/db.h>
+#include <rocksdb/snapshot.h>
 
 #include <charconv>
 #include <utility>
+#include <vector>
 
 #include "kvstore/record_walk.h"
 #include "kvstore/rocksdb_support.h"
@@ -11,15 +13,31 @@
 
 namespace passband {
 
+struct RocksDbCatalog::Refused {
+  explicit Refused(rocksdb::DB& db) : before(&db) {}
+
+  std::vector<std::string> keys;
+  rocksdb::ManagedSnapshot before;
+};
+
 RocksDbCatalog::RocksDbCatalog(rocksdb::DB& db, Family a, Family b, std::shared_ptr<LogRoom> room,
-                               WriteBehind& write_behind)
+                               std::shared_ptr<LogRepair> repair, WriteBehind& write_behind)
     : db_(db),
       a_(std::move(a)),
       b_(std::move(b)),
       room_(std::move(room)),
+      repair_(std::move(repair)),
       write_behind_(write_behind) {}
+RocksDbCatalog::~RocksDbCatalog() = default;
 
 Status RocksDbCatalog::Write(const CatalogBatch& batch) {
+  MutexLock lock(write_mutex_);
+  if (refused_ != nullptr) {
+    const Status error = write_behind_.error();
+    return error.ok() ? Error(StatusCode::kUnavailable, "records that were refused are taken back")
+                      : error;
+  }
+  auto before = std::make_unique<Refused>(db_);
   rocksdb::WriteBatch changes;
   for (const CatalogBatch::Change& change : batch.changes) {
     const std::string key = MakeRecordKey(change.kind, change.key);
@@ -29,7 +47,14 @@ Status RocksDbCatalog::Write(const CatalogBatch& batch) {
           change.erase ? changes.Delete(family.get(), key) : changes.Put(family.get(), key, value);
       PASSBAND_RETURN_IF_ERROR(FromRocksDb(added, "a batch of records"));
     }
+    before->keys.push_back(key);
   }
+  const Status status = Commit(changes);
+  if (!repair_->error().ok()) refused_ = std::move(before);
+  return status;
+}
+
+Status RocksDbCatalog::Commit(rocksdb::WriteBatch& changes) {
   PASSBAND_ASSIGN_OR_RETURN(const LogRoom::Hold room, room_->Reserve(changes.GetDataSize()));
   rocksdb::WriteOptions options;
   options.sync = true;
@@ -37,7 +62,33 @@ Status RocksDbCatalog::Write(const CatalogBatch& batch) {
   const rocksdb::Status written = db_.Write(options, &changes);
   const Status status = FromRocksDb(written, "writing records");
   if (IsStopped(written)) write_behind_.NoteRefusal(status);
-  return status;
+  return status.ok() ? FromRocksDb(repair_->error(), "writing records") : status;
+}
+
+Status RocksDbCatalog::Mend() {
+  MutexLock lock(write_mutex_);
+  PASSBAND_RETURN_IF_ERROR(FromRocksDb(repair_->Retry(), "writing records again"));
+  if (refused_ == nullptr) return OkStatus();
+  PASSBAND_RETURN_IF_ERROR(TakeBack(*refused_));
+  refused_.reset();
+  return OkStatus();
+}
+
+Status RocksDbCatalog::TakeBack(Refused& refused) {
+  rocksdb::ReadOptions before;
+  before.snapshot = refused.before.snapshot();
+  rocksdb::WriteBatch changes;
+  for (const std::string& key : refused.keys) {
+    for (const Family& family : {a_, b_}) {
+      std::string stored;
+      const rocksdb::Status got = db_.Get(before, family.get(), key, &stored);
+      if (!got.ok() && !got.IsNotFound()) return FromRocksDb(got, "reading a record");
+      const rocksdb::Status added =
+          got.ok() ? changes.Put(family.get(), key, stored) : changes.Delete(family.get(), key);
+      PASSBAND_RETURN_IF_ERROR(FromRocksDb(added, "a batch of records"));
+    }
+  }
+  return Commit(changes);
 }
 
 StatusOr<uint64_t> RocksDbCatalog::ForEach(RecordKind kind, const Visit& visit) const {

@@ -43,15 +43,22 @@ Status FromRocksDb(const rocksdb::Status& status, const std::string& context) {
   if (status.ok()) return OkStatus();
   const std::string text = status.ToString();
   if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit) {
-    return Error(
-        StatusCode::kResourceExhausted,
-        "{}: the spill device is full ({}): free space on it, and writing goes on by itself",
-        context, text);
+    return Error(StatusCode::kResourceExhausted,
+                 "{}: the spill device is full ({}): free space on it, and a running server goes "
+                 "on by itself",
+                 context, text);
   }
   if (status.IsCorruption() || status.IsPathNotFound()) {
     return Error(StatusCode::kDataLoss, "{}: {}", context, text);
   }
   return Error(StatusCode::kUnavailable, "{}: {}", context, text);
+}
+
+Status DeviceFailure(const rocksdb::Status& error, bool resumes) {
+  const Status why = FromRocksDb(error, "writing to the spill device");
+  return Error(why.code(), "{}. {}", Message(why),
+               resumes ? "Writing goes on by itself once the device takes it (see the kernel's log)"
+                       : "Start the server again once the device takes it (see the kernel's log)");
 }
 
 bool IsStopped(const rocksdb::Status& status) {
@@ -181,11 +188,7 @@ void RocksDbEvents::OnBackgroundError(rocksdb::BackgroundErrorReason reason,
     *error = rocksdb::Status(
         *error, resumes ? std::min(error->severity(), hard) : rocksdb::Status::kFatalError);
   }
-  const Status why = FromRocksDb(*error, "writing to the spill device");
-  const Status status =
-      Error(why.code(), "{}. {}", Message(why),
-            resumes ? "Writing goes on by itself once the device takes it (see the kernel's log)"
-                    : "Start the server again once the device takes it (see the kernel's log)");
+  const Status status = DeviceFailure(*error, resumes);
   log::Warn("spill_device_failed", {{"why", status}});
   write_behind_.SetError(status);
 }

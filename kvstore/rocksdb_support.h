@@ -22,6 +22,8 @@ namespace passband {
 // kResourceExhausted: the device is full. kDataLoss: damaged or missing files.
 // kUnavailable: anything else that the device did.
 Status FromRocksDb(const rocksdb::Status& status, const std::string& context);
+// What an operator reads while nothing is written: `error`, and what ends it.
+Status DeviceFailure(const rocksdb::Status& error, bool resumes);
 // Of a write: refused because of an earlier error, until the database is resumed.
 bool IsStopped(const rocksdb::Status& status);
 

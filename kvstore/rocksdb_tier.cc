@@ -350,10 +350,11 @@ void RocksDbTier::TryResume() {
   // Resume takes it for granted that files stay where the table of contents could not be
   // written, and aborts the process when an earlier try has let them go.
   parts_.db.DisableFileDeletions().PermitUncheckedError();
-  const rocksdb::Status status = parts_.db.Resume();
+  Status status = FromRocksDb(parts_.db.Resume(), "resuming");
   parts_.db.EnableFileDeletions(/*force=*/false).PermitUncheckedError();
+  if (status.ok()) status = parts_.mend();
   if (!status.ok()) {
-    log::Debug("spill_resume_failed", {{"why", status.ToString()}});
+    log::Debug("spill_resume_failed", {{"why", status}});
     return;
   }
   parts_.write_behind.ClearError(seen);

@@ -51,6 +51,8 @@ class RocksDbTier final : public Tier {
     // Must have the number on the device before it returns: no later run begins a
     // generation of this number or a lower one.
     std::function<Status(uint64_t generation)> reserve;
+    // Once RocksDB takes writes again: does what else must be done. OK: the device is back.
+    std::function<Status()> mend;
     const Clock& clock;
   };
   struct Counters {

@@ -91,6 +91,8 @@ struct SpillDatabase::Impl {
   Options options;
   RealClock real_clock;
   const std::shared_ptr<LogRoom> log_room = std::make_shared<LogRoom>();
+  const std::shared_ptr<LogRepair> log_repair =
+      std::make_shared<LogRepair>([this](const rocksdb::IOStatus& error) { NoteFailedLog(error); });
   std::unique_ptr<rocksdb::Env> direct_env;
   RocksDbSetup setup;
   std::unique_ptr<SpillDirectory> directory;
@@ -102,10 +104,17 @@ struct SpillDatabase::Impl {
   std::unique_ptr<RocksDbCatalog> catalog;
   std::unique_ptr<RocksDbTier> tier;
 
+  void NoteFailedLog(const rocksdb::IOStatus& error);
   Status OpenDirectory();
   Status OpenDb();
   Status OpenParts();
 };
+
+void SpillDatabase::Impl::NoteFailedLog(const rocksdb::IOStatus& error) {
+  const Status status = DeviceFailure(error, /*resumes=*/true);
+  log::Warn("spill_log_failed", {{"why", status}});
+  write_behind.SetError(status);
+}
 
 Status SpillDatabase::Impl::OpenDirectory() {
   PASSBAND_ASSIGN_OR_RETURN(directory,
@@ -116,8 +125,8 @@ Status SpillDatabase::Impl::OpenDirectory() {
     log::Warn("spill_without_direct_io", {{"directory", options.directory}});
     setup.direct_io = false;
   }
-  direct_env =
-      MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default(), log_room);
+  direct_env = MakeDirectEnv(setup.env != nullptr ? *setup.env : *rocksdb::Env::Default(), log_room,
+                             log_repair);
   setup.env = direct_env.get();
   return OkStatus();
 }
@@ -137,6 +146,7 @@ Status SpillDatabase::Impl::OpenDb() {
   if (!opened.ok()) return NoTableOfContents(options.directory, opened.status());
   database = *std::move(opened);
   PASSBAND_RETURN_IF_ERROR(MendRecords(*database, setup, losses));
+  PASSBAND_RETURN_IF_ERROR(FromRocksDb(log_repair->error(), "beginning a log"));
   if (!directory->whole()) return directory->MarkWhole();
   return OkStatus();
 }
@@ -160,7 +170,7 @@ Status SpillDatabase::Impl::OpenParts() {
     }
   }
   catalog = std::make_unique<RocksDbCatalog>(*database->db, std::move(a), std::move(b), log_room,
-                                             write_behind);
+                                             log_repair, write_behind);
   // Should the record be lost, time keeps numbers apart.
   const uint64_t reserved = catalog->ReadNumber(kReserved).value_or(0);
   database->families.clear();
@@ -179,6 +189,7 @@ Status SpillDatabase::Impl::OpenParts() {
           .write_behind = write_behind,
           .files = *files,
           .reserve = [this](uint64_t number) { return catalog->WriteNumber(kReserved, number); },
+          .mend = [this] { return catalog->Mend(); },
           .clock = options.clock != nullptr ? *options.clock : real_clock},
       std::move(generations), reserved);
   return OkStatus();

@@ -101,19 +101,19 @@ class CopyWriter {
   void Put(const std::string& key, const std::string& stored) {
     if (!status_.ok()) return;
     status_ = batch_.Put(family_.get(), key, stored);
-    if (batch_.GetDataSize() > kBatchBytes) Write(false);
+    if (batch_.GetDataSize() > kBatchBytes) Write();
   }
   Status Finish() {
     const std::string key = MakeRecordKey(kInternalRecord, kComplete);
     Put(key, MakeRecordValue(key, "yes"));
-    Write(true);
+    Write();
     return FromRocksDb(status_, "mending records");
   }
 
  private:
-  void Write(bool sync) {
+  void Write() {
     rocksdb::WriteOptions options;
-    options.sync = sync;
+    options.sync = true;
     if (status_.ok()) status_ = db_.Write(options, &batch_);
     batch_.Clear();
   }

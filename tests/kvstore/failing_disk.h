@@ -27,9 +27,11 @@ class FailingDisk {
     double write_eio = 0;
     double write_full = 0;  // half of the bytes are written
     double sync_eio = 0;
+    double create_eio = 0;  // of a new file
     double read_eio = 0;
-    double read_flip = 0;  // of one bit
-    bool logs = true;      // strike them too
+    double read_flip = 0;   // of one bit
+    bool logs = true;       // strike them too
+    bool allocates = true;  // space can be taken ahead
   };
 
   explicit FailingDisk(uint64_t seed) : state_(std::make_shared<State>(seed)) {
@@ -64,6 +66,10 @@ class FailingDisk {
     bool logs() const {
       MutexLock lock(mutex_);
       return faults_.logs;
+    }
+    bool allocates() const {
+      MutexLock lock(mutex_);
+      return faults_.allocates;
     }
     uint64_t Random() {
       MutexLock lock(mutex_);
@@ -105,7 +111,8 @@ class FailingDisk {
     IOStatus PositionedAppend(const Slice& data, uint64_t offset, const IOOptions& options,
                               IODebugContext* dbg) override {
       if (state_->Strikes(&Faults::write_eio)) return Eio();
-      if (!state_->Strikes(&Faults::write_full)) {
+      const bool has_space = offset + data.size() <= allocated_;
+      if (has_space || !state_->Strikes(&Faults::write_full)) {
         return target()->PositionedAppend(data, offset, options, dbg);
       }
       const IOStatus half =
@@ -120,6 +127,7 @@ class FailingDisk {
     // What was allocated can be written though the device is full.
     IOStatus Allocate(uint64_t offset, uint64_t bytes, const IOOptions& options,
                       IODebugContext* dbg) override {
+      if (!state_->allocates()) return IOStatus::NotSupported("Allocate");
       if (state_->Strikes(&Faults::write_full)) return Full();
       IOStatus status = target()->Allocate(offset, bytes, options, dbg);
       if (status.ok()) allocated_ = std::max(allocated_, offset + bytes);
@@ -180,6 +188,7 @@ class FailingDisk {
                              std::unique_ptr<rocksdb::FSWritableFile>* file,
                              IODebugContext* dbg) override {
       if (state_->Strikes(&Faults::write_full)) return Full();
+      if (state_->Strikes(&Faults::create_eio)) return Eio();
       IOStatus status = target()->NewWritableFile(name, options, file, dbg);
       if (status.ok() && (state_->logs() || !name.ends_with(".log"))) {
         *file = std::make_unique<Writable>(std::move(*file), state_);
