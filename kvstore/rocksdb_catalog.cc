@@ -49,7 +49,7 @@ Status RocksDbCatalog::Write(const CatalogBatch& batch) {
     }
     before->keys.push_back(key);
   }
-  const Status status = Commit(changes);
+  Status status = Commit(changes);
   if (!repair_->error().ok()) refused_ = std::move(before);
   return status;
 }
