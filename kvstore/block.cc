@@ -91,13 +91,23 @@ bool Block::BeginWrite() {
   return true;
 }
 
+// A block that is written anew has another address before it is clean again: where that was seen
+// in part, it is not the same a second time.
+BlockAddress Block::copy() const {
+  while (true) {
+    const BlockAddress seen = address();
+    if (!clean()) return {};
+    if (address() == seen) return seen;
+  }
+}
+
 void Block::EndWrite(const BlockAddress& address) {
   if (!address) {
     word_.fetch_and(~kWriting, std::memory_order_release);
     home_->NoteRoom();
     return;
   }
-  number_.store(address.number, std::memory_order_relaxed);
+  number_.store(address.number, std::memory_order_release);
   generation_.store(address.generation, std::memory_order_release);
   home_->AddDirty(-int64_t{bytes_});
   home_->AddClean(tenant_, bytes_);

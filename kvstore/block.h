@@ -117,8 +117,10 @@ class alignas(64) Block {
   // An empty address: it could not be written.
   void EndWrite(const BlockAddress& address);
   BlockAddress address() const {
-    return {generation_.load(std::memory_order_acquire), number_.load(std::memory_order_relaxed)};
+    return {generation_.load(std::memory_order_acquire), number_.load(std::memory_order_acquire)};
   }
+  // Where its copy is; nowhere when it has none. Needs nobody's hands kept off.
+  BlockAddress copy() const;
   // Takes the slot of a clean block that nobody pins; null when it must stay.
   std::byte* Evict();
   // The copy below is gone. A block that is all here counts as never written; else it is lost.

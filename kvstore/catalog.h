@@ -24,6 +24,7 @@ enum class RecordKind : uint8_t {
   kColumn = 4,    // key: number
   kStore = 5,     // key: name of a fact about the store itself
   kLife = 6,      // key: id of a sequence
+  kPrefix = 7,    // key: digest of the tokens up to a column's end
 };
 
 // Changes that are made together or not at all.

@@ -42,6 +42,7 @@ class CatalogLoader {
   struct Counts {
     uint64_t sequences = 0;
     uint64_t left_out = 0;  // sequences
+    uint64_t prefixes = 0;  // columns that no sequence brought back
     uint64_t damaged = 0;   // records
   };
 
@@ -63,7 +64,15 @@ class CatalogLoader {
   // of one sequence be a whole one of another.
   Column ColumnOf(const KvShape& shape, const std::vector<BlockAddress>& addresses,
                   TenantSlot tenant);
-  void Index(const SequenceContents& contents);
+  void Index(const Sequence::Identity& identity, const SequenceContents& contents);
+  // The columns of the prefix index that are recorded. Records that lead nowhere are erased: the
+  // column is of no use without those before it, or its blocks are gone.
+  Status LoadPrefixes();
+  using PrefixRecords = std::map<PrefixDigest, PrefixRecord>;
+  StatusOr<PrefixRecords> ReadPrefixes();
+  // True: the column is in the index.
+  bool RestorePrefix(const PrefixRecord& record);
+  Status ErasePrefixes(const std::vector<PrefixDigest>& names);
   void Damaged(const Status& why);
 
   const Parts parts_;

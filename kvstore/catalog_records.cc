@@ -81,7 +81,7 @@ class Reader {
   }
   std::string Text() {
     const uint64_t size = Count(kMaxText, 1);
-    const std::string text(left_.substr(0, size));
+    std::string text(left_.substr(0, size));
     left_.remove_prefix(size);
     return text;
   }
@@ -174,6 +174,10 @@ std::string NumberKey(uint64_t number) {
   return key;
 }
 
+std::string DigestKey(const PrefixDigest& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
+
 std::string Encode(const ModelSpec& model) {
   Writer out;
   out.Text(model.name);
@@ -264,6 +268,33 @@ StatusOr<SequenceRecord> ParseSequence(std::string_view key, std::string_view va
   const bool has_tail = sequence.committed % kBlockTokens != 0;
   if (!in.Done() || sequence.tail.empty() == has_tail) return Damaged(kWhat);
   return sequence;
+}
+
+std::string Encode(const PrefixRecord& prefix) {
+  Writer out;
+  out.Fixed(static_cast<uint8_t>(prefix.first ? 1 : 0));
+  if (!prefix.first) out.Fixed(prefix.parent);
+  out.Text(prefix.tenant);
+  out.Text(prefix.model);
+  out.Addresses(prefix.blocks);
+  return out.Finish();
+}
+
+StatusOr<PrefixRecord> ParsePrefix(std::string_view key, std::string_view value) {
+  constexpr char kWhat[] = "prefix record";
+  PASSBAND_ASSIGN_OR_RETURN(const std::string_view fields, Open(value, kWhat));
+  PrefixRecord prefix;
+  if (key.size() != prefix.digest.size()) return Damaged(kWhat);
+  std::memcpy(prefix.digest.data(), key.data(), key.size());
+  Reader in(fields);
+  const auto first = in.Fixed<uint8_t>();
+  prefix.first = first == 1;
+  if (!prefix.first) prefix.parent = in.Fixed<PrefixDigest>();
+  prefix.tenant = in.Text();
+  prefix.model = in.Text();
+  prefix.blocks = in.Addresses();
+  if (!in.Done() || first > 1 || prefix.blocks.empty()) return Damaged(kWhat);
+  return prefix;
 }
 
 std::string Encode(uint64_t fact) {

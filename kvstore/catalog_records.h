@@ -33,6 +33,18 @@ struct ColumnRecord {
   bool operator==(const ColumnRecord&) const = default;
 };
 
+// A column that the prefix index holds, of whatever sequence it was.
+struct PrefixRecord {
+  PrefixDigest digest{};
+  bool first = false;
+  PrefixDigest parent{};  // of the column before, unless it is the first
+  std::string tenant;
+  std::string model;
+  std::vector<BlockAddress> blocks;  // by layer
+
+  bool operator==(const PrefixRecord&) const = default;
+};
+
 // A profile's text is its own affair; whoever sliced with it knows it by the id.
 struct ProfileRecord {
   uint64_t id = 0;
@@ -56,6 +68,7 @@ struct SequenceRecord {
 
 // Keys sort as the numbers do.
 std::string NumberKey(uint64_t number);
+std::string DigestKey(const PrefixDigest& digest);
 // Facts about the store: generations up to here were forgotten; ids up to here may be taken.
 inline constexpr char kForgottenKey[] = "forgotten";
 inline constexpr char kIdsKey[] = "ids";
@@ -64,12 +77,14 @@ std::string Encode(const ModelSpec& model);        // key: the fingerprint
 std::string Encode(const ProfileRecord& profile);  // key: the digest
 std::string Encode(const ColumnRecord& column);
 std::string Encode(const SequenceRecord& sequence);
+std::string Encode(const PrefixRecord& prefix);
 std::string Encode(uint64_t fact);
 
 StatusOr<ModelSpec> ParseModel(std::string_view key, std::string_view value);
 StatusOr<ProfileRecord> ParseProfile(std::string_view value);
 StatusOr<ColumnRecord> ParseColumn(std::string_view key, std::string_view value);
 StatusOr<SequenceRecord> ParseSequence(std::string_view key, std::string_view value);
+StatusOr<PrefixRecord> ParsePrefix(std::string_view key, std::string_view value);
 StatusOr<uint64_t> ParseFact(std::string_view value);
 
 // By number.

@@ -72,6 +72,12 @@ void GenerationTable::Claim(const BlockAddress& address) {
   ++blocks_;
 }
 
+bool GenerationTable::Covers(const BlockAddress& address) const {
+  MutexLock lock(mutex_);
+  const auto found = generations_.find(address.generation);
+  return found != generations_.end() && address.number < found->second.live.size();
+}
+
 bool GenerationTable::Drop(const BlockAddress& address) {
   MutexLock lock(mutex_);
   const auto found = generations_.find(address.generation);

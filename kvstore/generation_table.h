@@ -55,6 +55,8 @@ class GenerationTable {
   // Null when the block is not here, or not wanted.
   Family Find(const BlockAddress& address) const;
   void Claim(const BlockAddress& address);
+  // Whether it is within a generation that is here, wanted or not.
+  bool Covers(const BlockAddress& address) const;
   // True: its generation is doomed now.
   bool Drop(const BlockAddress& address);
   // Dooms every full generation without a block that is wanted.

@@ -82,8 +82,8 @@ struct RocksDbTier::PlaneValues {
   }
 };
 
-RocksDbTier::RocksDbTier(const Options& options, Parts parts, std::vector<ColumnFamily> generations,
-                         uint64_t reserved)
+RocksDbTier::RocksDbTier(const Options& options, Parts parts,
+                         const std::vector<ColumnFamily>& generations, uint64_t reserved)
     : options_(options), parts_(std::move(parts)), reserved_(reserved) {
   AdoptAll(parts_.db, generations, generations_);
   thread_ = StartThread("pb-spill", [this](const std::stop_token& stop) { Run(stop); });
@@ -95,7 +95,7 @@ RocksDbTier::~RocksDbTier() {
 }
 
 Status RocksDbTier::DeviceError() const {
-  const Status error = parts_.write_behind.error();
+  Status error = parts_.write_behind.error();
   if (error.ok()) return error;
   return WithRetryAfter(
       error, std::chrono::duration_cast<std::chrono::milliseconds>(options_.resume_interval));
@@ -150,7 +150,7 @@ Status RocksDbTier::AwaitMemory(uint64_t charge) {
   const uint64_t limit = options_.memtable_bytes * options_.memtables;
   if (parts_.write_behind.pending_bytes() + charge <= limit) return OkStatus();
   const auto begin = std::chrono::steady_clock::now();
-  const Status status =
+  Status status =
       parts_.write_behind.AwaitPending(limit - std::min(charge, limit), options_.stall_timeout);
   stall_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
   return status;
@@ -178,7 +178,7 @@ Status RocksDbTier::Write(const GenerationTable::Active& active, std::span<const
   options.disableWAL = true;
   options.no_slowdown = true;  // AwaitMemory has waited, for a time that we know.
   const rocksdb::Status written = parts_.db.Write(options, &batch);
-  const Status status = FromRocksDb(written, "spilling a block");
+  Status status = FromRocksDb(written, "spilling a block");
   if (IsStopped(written)) parts_.write_behind.NoteRefusal(status);
   return status;
 }
@@ -302,6 +302,10 @@ StatusOr<uint64_t> RocksDbTier::DropOldest() {
 }
 
 void RocksDbTier::Claim(const BlockAddress& address) { generations_.Claim(address); }
+
+bool RocksDbTier::MayHold(const BlockAddress& address) const {
+  return generations_.Covers(address);
+}
 
 Status RocksDbTier::DropUnclaimed() {
   generations_.DoomUnclaimed();

@@ -62,7 +62,7 @@ class RocksDbTier final : public Tier {
   };
 
   // `reserved`: the greatest generation that `reserve` was called with, ever.
-  RocksDbTier(const Options& options, Parts parts, std::vector<ColumnFamily> generations,
+  RocksDbTier(const Options& options, Parts parts, const std::vector<ColumnFamily>& generations,
               uint64_t reserved);
   ~RocksDbTier() override;
 
@@ -73,6 +73,7 @@ class RocksDbTier final : public Tier {
   void Drop(const BlockAddress& address) override;
   StatusOr<uint64_t> DropOldest() override;
   void Claim(const BlockAddress& address) override;
+  bool MayHold(const BlockAddress& address) const override;
   Status DropUnclaimed() override;
   TierStats Stats() const override;
 

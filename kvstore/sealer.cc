@@ -30,14 +30,15 @@ void Sealer::Retry::Fail() {
   next = std::chrono::steady_clock::now() + pause;
 }
 
-Sealer::Sealer(BlockHome& home, Spiller& spiller, Catalog& catalog, const ModelRegistry& models,
-               const SequenceTable& table, ColumnLedger ledger)
+Sealer::Sealer(BlockHome& home, PrefixIndex& index, Spiller& spiller, Catalog& catalog,
+               const ModelRegistry& models, const SequenceTable& table, ColumnLedger ledger)
     : home_(home),
       spiller_(spiller),
       catalog_(catalog),
       models_(models),
       table_(table),
       ledger_(std::move(ledger)),
+      prefixes_(index, spiller, catalog, models),
       forgotten_(home.forgotten_generation()),
       thread_(StartThread("pb-seal", [this](const std::stop_token&) { Run(); })) {}
 
@@ -87,6 +88,7 @@ void Sealer::Run() {
       while (!to_forget_.empty() && ForgetSome()) {
       }
     }
+    stopping ? prefixes_.Record() : prefixes_.RecordIfDue();
     if (stopping || std::chrono::steady_clock::now() < renewing_.next) continue;
     FindForgotten();
     RenewSome();
@@ -127,7 +129,7 @@ void Sealer::SealAll(Requests& requests) {
                      "the tier forgets blocks faster than they are recorded");
       continue;
     }
-    if (status.ok()) status = catalog_.Write(ledger_.batch());
+    if (status.ok()) status = prefixes_.Write(ledger_.batch());
     if (status.ok()) {
       ledger_.Apply();
       for (const Request& request : requests) to_renew_.erase(request.id.value());
@@ -157,6 +159,7 @@ uint64_t Sealer::PrepareAll(Requests& requests) {
       return true;
     }
     oldest = std::min(oldest, OldestOf(*durable));
+    prefixes_.Gather(NamesOf(*durable));
     const StatusOr<ModelSpec> model = models_.Find(durable->record.model);
     ledger_.Add(*model, *std::move(durable));
     return false;
@@ -197,6 +200,7 @@ void Sealer::FindForgotten() {
   const uint64_t forgotten = home_.forgotten_generation();
   if (forgotten == forgotten_) return;
   for (const SequenceId id : ledger_.Naming(forgotten_, forgotten)) to_renew_.insert(id.value());
+  prefixes_.NoteForgotten(forgotten);
   forgotten_ = forgotten;
   renewals_pending_.store(to_renew_.size(), std::memory_order_relaxed);
 }
@@ -375,6 +379,14 @@ StatusOr<BlockAddress> Sealer::WriteTail(Sequence& sequence, uint32_t layer, con
   return address;
 }
 
+std::vector<PrefixDigest> Sealer::NamesOf(const DurableSequence& sequence) {
+  std::vector<PrefixDigest> names;
+  for (const ColumnRecord& column : sequence.columns) {
+    if (column.named) names.push_back(column.digest);
+  }
+  return names;
+}
+
 uint64_t Sealer::OldestOf(const DurableSequence& sequence) {
   uint64_t oldest = ~uint64_t{0};
   for (const BlockAddress& address : sequence.record.tail) {
@@ -396,7 +408,8 @@ Sealer::Stats Sealer::stats() const {
           .renewals_pending = renewals_pending_.load(std::memory_order_relaxed),
           .lost = lost_.load(std::memory_order_relaxed),
           .erasure_failures = erasure_failures_.load(std::memory_order_relaxed),
-          .erasures_pending = erasures_pending_.load(std::memory_order_relaxed)};
+          .erasures_pending = erasures_pending_.load(std::memory_order_relaxed),
+          .prefixes = prefixes_.recorded()};
 }
 
 }  // namespace passband

@@ -5,7 +5,8 @@
 //     Forget -> the records go; then the blocks
 //
 // So what the catalog names is on the device. Requests that come together share the flush and
-// the batch. A column is recorded once, however many sequences share it.
+// the batch. A column is recorded once, however many sequences share it. What the prefix index
+// holds of a sequence is recorded along with it, and outlives it (prefix_recorder.h).
 //
 // When the tier forgets a generation, its blocks that are still in RAM are written again, and
 // their sequences recorded anew: at first only if nothing else has to be forgotten for that,
@@ -44,6 +45,7 @@
 #include "kvstore/catalog.h"
 #include "kvstore/column_ledger.h"
 #include "kvstore/model_registry.h"
+#include "kvstore/prefix_recorder.h"
 #include "kvstore/sequence.h"
 #include "kvstore/sequence_table.h"
 #include "kvstore/spiller.h"
@@ -63,11 +65,12 @@ class Sealer {
     uint64_t lost = 0;              // sequences with blocks that were nowhere else
     uint64_t erasure_failures = 0;
     uint64_t erasures_pending = 0;  // sequences that are closed, but recorded
+    uint64_t prefixes = 0;          // columns of the prefix index that are recorded
   };
 
-  // `ledger`: what the catalog holds already.
-  Sealer(BlockHome& home, Spiller& spiller, Catalog& catalog, const ModelRegistry& models,
-         const SequenceTable& table, ColumnLedger ledger);
+  // `ledger`: what the catalog holds already. `index` has a journal.
+  Sealer(BlockHome& home, PrefixIndex& index, Spiller& spiller, Catalog& catalog,
+         const ModelRegistry& models, const SequenceTable& table, ColumnLedger ledger);
   ~Sealer();
 
   // The sequence is sealed (Sequence::Seal).
@@ -133,6 +136,7 @@ class Sealer {
   StatusOr<BlockAddress> WriteBlock(Block& block, Gaps* gaps);
   StatusOr<BlockAddress> WriteTail(Sequence& sequence, uint32_t layer, const BlockRef& block,
                                    uint64_t rows, Gaps* gaps);
+  static std::vector<PrefixDigest> NamesOf(const DurableSequence& sequence);
   // The oldest generation that it lies in.
   static uint64_t OldestOf(const DurableSequence& sequence);
 
@@ -151,6 +155,7 @@ class Sealer {
   std::atomic<uint64_t> erasures_pending_{0};
   // The thread's own.
   ColumnLedger ledger_;
+  PrefixRecorder prefixes_;
   // Last blocks as they were written, where they did not take their sequence's place.
   absl::flat_hash_map<uint64_t, std::vector<BlockRef>> tails_;
   std::deque<Request> to_forget_;

@@ -46,6 +46,13 @@ void SequenceCensus::Add(RecordKind kind, std::string_view key, std::string_view
     case RecordKind::kLife:
       if (const auto life = ParseLife(key, value); !life.ok()) Unreadable(life.status());
       return;
+    case RecordKind::kPrefix:
+      if (auto prefix = ParsePrefix(key, value); prefix.ok()) {
+        prefixes_.push_back(*std::move(prefix));
+      } else {
+        Unreadable(prefix.status());
+      }
+      return;
   }
   Unreadable(Error(StatusCode::kUnimplemented,
                    "a record of kind {}, which this program does not "
@@ -81,6 +88,7 @@ void SequenceCensus::Unreadable(const Status& why) {
 CensusReport SequenceCensus::Count(const SpillReport& spill) const {
   CensusReport report = so_far_;
   CountBlocks(spill, report);
+  Names names;
   const auto note = [&](const SequenceRecord& sequence, uint64_t lost, std::string why) {
     if (report.hurt.size() == kListed) return;
     report.hurt.push_back({sequence.id, sequence.tenant, sequence.committed, lost, std::move(why)});
@@ -94,14 +102,57 @@ CensusReport SequenceCensus::Count(const SpillReport& spill) const {
     if (!servable.ok()) {
       ++report.lost;
       note(sequence, sequence.committed, Message(servable));
-    } else if (const uint64_t lost = LostTokens(sequence, spill); lost > 0) {
+      continue;
+    }
+    for (const uint64_t number : sequence.columns) {
+      const ColumnRecord& column = columns_.at(number);
+      if (column.named) names.insert(column.digest);
+    }
+    if (const uint64_t lost = LostTokens(sequence, spill); lost > 0) {
       ++report.damaged;
       note(sequence, lost, "blocks of it are damaged or gone");
     } else {
       ++report.whole;
     }
   }
+  CountPrefixes(spill, names, report);
   return report;
+}
+
+void SequenceCensus::CountPrefixes(const SpillReport& spill, const Names& sequences,
+                                   CensusReport& report) const {
+  std::multimap<PrefixDigest, const PrefixRecord*> continued;  // by the column before
+  std::vector<const PrefixRecord*> next;
+  for (const PrefixRecord& prefix : prefixes_) {
+    if (prefix.first || sequences.contains(prefix.parent)) {
+      next.push_back(&prefix);
+    } else {
+      continued.emplace(prefix.parent, &prefix);
+    }
+  }
+  while (!next.empty()) {
+    const PrefixRecord& prefix = *next.back();
+    next.pop_back();
+    const bool shared = sequences.contains(prefix.digest);
+    if (!Forgotten(prefix, spill)) {
+      ++(Holds(prefix.blocks, spill) ? report.prefixes : report.damaged_prefixes);
+      if (shared) ++report.shared_prefixes;
+    } else if (!shared) {
+      continue;  // nor does what continues it come back
+    }
+    const auto [begin, end] = continued.equal_range(prefix.digest);
+    for (auto at = begin; at != end; ++at) next.push_back(at->second);
+  }
+  report.stale_prefixes = prefixes_.size() - report.prefixes - report.damaged_prefixes;
+}
+
+// As CatalogLoader finds it: whether the blocks are whole it does not know.
+bool SequenceCensus::Forgotten(const PrefixRecord& prefix, const SpillReport& spill) const {
+  const auto model = layers_.find(prefix.model);
+  if (model == layers_.end() || model->second != prefix.blocks.size()) return true;
+  return std::any_of(prefix.blocks.begin(), prefix.blocks.end(), [&](const BlockAddress& address) {
+    return address.generation <= forgotten_ || !spill.whole.contains(address.generation);
+  });
 }
 
 void SequenceCensus::CountBlocks(const SpillReport& spill, CensusReport& report) const {
@@ -111,6 +162,9 @@ void SequenceCensus::CountBlocks(const SpillReport& spill, CensusReport& report)
   };
   for (const auto& [number, column] : columns_) add(column.blocks);
   for (const SequenceRecord& sequence : sequences_) add(sequence.tail);
+  for (const PrefixRecord& prefix : prefixes_) {
+    if (!Forgotten(prefix, spill)) add(prefix.blocks);
+  }
   std::sort(named.begin(), named.end());
   named.erase(std::unique(named.begin(), named.end()), named.end());
   const auto held = static_cast<uint64_t>(

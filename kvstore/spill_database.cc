@@ -191,7 +191,7 @@ Status SpillDatabase::Impl::OpenParts() {
           .reserve = [this](uint64_t number) { return catalog->WriteNumber(kReserved, number); },
           .mend = [this] { return catalog->Mend(); },
           .clock = options.clock != nullptr ? *options.clock : real_clock},
-      std::move(generations), reserved);
+      generations, reserved);
   return OkStatus();
 }
 

@@ -40,6 +40,7 @@ StatusOr<BlockAddress> Spiller::Put(std::span<const std::byte> bytes, uint32_t p
       const Status dropped = DropOldest(seen);
       if (dropped.ok()) continue;
     }
+    if (full && policy_ == FullTierPolicy::kReject && index_.DropStored() > 0) continue;
     Note(address.status());
     return address;
   }
@@ -64,7 +65,7 @@ Status Spiller::DropOldest(uint64_t seen) {
 }
 
 Status Spiller::Flush() {
-  const Status status = home_.tier()->Flush();
+  Status status = home_.tier()->Flush();
   Note(status);
   return status;
 }

@@ -2,7 +2,8 @@
 //
 // Full, and told to drop the oldest: the tier forgets a generation and the block is written
 // after all; blocks of that generation that are in RAM count as never written, the others are
-// lost. Full, and told to reject; or the device fails: the block stays in RAM, and no more is
+// lost. Full, and told to reject: columns that only the prefix index claims go, until there is
+// room or none is left. Then, or when the device fails, the block stays in RAM, and no more is
 // tried for a while.
 //
 // Units      bytes.

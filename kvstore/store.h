@@ -23,7 +23,8 @@
 // The calls without a MissingBlocks do all of that themselves and wait: not for data threads.
 //
 // With a catalog, a sealed sequence survives a crash once Seal is done, with its prefix: a store
-// created anew over the same tier and catalog has both again. What is not sealed is gone.
+// created anew over the same tier and catalog has both again. What is not sealed is gone, but
+// for prefixes that the tier holds: they are found again, whatever became of their sequences.
 // Ids differ from one run to the next.
 //
 // Units      lengths in tokens; a token index counts from 0.

@@ -51,7 +51,7 @@ Status Store::Impl::StartTier() {
   pool.set_evictor([this](bool starved) { evictor->Kick(starved); });
   restorer = std::make_unique<Restorer>(home, pool, options.restore_threads);
   if (options.catalog != nullptr) {
-    sealer = std::make_unique<Sealer>(home, *spiller, *options.catalog, models, table,
+    sealer = std::make_unique<Sealer>(home, index, *spiller, *options.catalog, models, table,
                                       loader.TakeLedger());
   }
   return OkStatus();
@@ -67,7 +67,9 @@ Store::Impl::~Impl() {
 }
 
 void Store::Impl::Publish(const Sequence& sequence, const std::vector<NamedColumn>& columns) {
-  const auto insert = [&](const NamedColumn& column) { return index.Insert(column); };
+  if (columns.empty()) return;
+  const PrefixSpace space{.tenant = sequence.identity().tenant, .model = sequence.identity().model};
+  const auto insert = [&](const NamedColumn& column) { return index.Insert(column, space); };
   if (std::all_of(columns.begin(), columns.end(), insert)) return;
   const std::vector<NamedColumn> given = sequence.GivenColumns();
   (void)std::all_of(given.begin(), given.end(), insert);
@@ -174,6 +176,7 @@ StoreStats Store::Impl::MemoryStats() const {
   stats.restored_sequences = loaded.sequences;
   stats.left_out_sequences = loaded.left_out;
   stats.damaged_records = loaded.damaged;
+  stats.restored_prefix_blocks = loaded.prefixes;
   if (sealer == nullptr) return stats;
   const Sealer::Stats seals = sealer->stats();
   stats.durable_seals = seals.sealed;
@@ -184,6 +187,7 @@ StoreStats Store::Impl::MemoryStats() const {
   stats.lost_seals = seals.lost;
   stats.erasure_failures = seals.erasure_failures;
   stats.erasures_pending = seals.erasures_pending;
+  stats.recorded_prefix_blocks = seals.prefixes;
   return stats;
 }
 

@@ -70,6 +70,8 @@ class Tier {
   // After a restart, before the calls above: names the blocks that are still wanted, then
   // forgets every generation in which there are none.
   virtual void Claim(const BlockAddress& address) = 0;
+  // False: it was never put, or its generation is gone. Then Claim does nothing.
+  virtual bool MayHold(const BlockAddress& address) const = 0;
   virtual Status DropUnclaimed() = 0;
 
   virtual TierStats Stats() const = 0;

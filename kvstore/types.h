@@ -136,7 +136,9 @@ struct StoreStats {
   uint64_t restored_sequences = 0;  // at start: sealed by an earlier run,
   uint64_t left_out_sequences = 0;  // recorded, but cannot be served
   uint64_t damaged_records = 0;
-  uint64_t durable_seals = 0;  // by this run
+  uint64_t restored_prefix_blocks = 0;  // at start: of no sealed sequence
+  uint64_t recorded_prefix_blocks = 0;  // of prefix_blocks, in the tier as a whole, and recorded
+  uint64_t durable_seals = 0;           // by this run
   uint64_t seal_failures = 0;
   uint64_t seals_pending = 0;
   // Sealed sequences of which the tier forgot blocks,

@@ -39,8 +39,10 @@ constexpr char kExamples[] =
     "Reads every block and every record, and changes nothing. The server must be\n"
     "stopped: while one has the directory open it is refused. A damaged sequence\n"
     "comes back without some rows, a lost one not at all; every other is whole.\n"
-    "Lost blocks are those of sealed sequences that are not whole; orphaned ones are\n"
-    "whole, and of no sealed sequence, which is no damage.\n\n"
+    "Lost blocks are those that records name and that are not whole; orphaned ones\n"
+    "are whole, and named by no record, which is no damage. Prefixes are counted by\n"
+    "64 tokens: those that a server finds again by their tokens, whatever became of\n"
+    "their sequences; stale ones it will erase, which is no damage either.\n\n"
     "Exit codes: 0 all is whole, 1 something is damaged or lost, 2 wrong usage,\n"
     "3 the directory cannot be opened, or the disk fails.";
 
@@ -105,6 +107,9 @@ Table Counts(const Findings& findings) {
                 Count(spill.lost_records),
                 fmt::format("{} unreadable; {} in one copy only",
                             Count(findings.unreadable_records()), Count(spill.damaged_copies))});
+  table.AddRow({"prefixes", Count(census.prefixes), Count(census.damaged_prefixes), "",
+                fmt::format("{} also of sealed sequences; {} stale", Count(census.shared_prefixes),
+                            Count(census.stale_prefixes))});
   table.AddRow({"sequences", Count(census.whole), Count(census.damaged), Count(census.lost),
                 fmt::format("models: {}, profiles: {}", census.models,
                             census.profiles - findings.unreadable_profiles)});
@@ -165,6 +170,7 @@ void PrintJson(const Findings& findings, const std::string& directory) {
       {"whole", spill.blocks}, {"bytes", spill.block_bytes}, {"damaged", spill.damaged_blocks}};
   out["records"] = nullptr;
   out["sequences"] = nullptr;
+  out["prefixes"] = nullptr;
   if (findings.knows_sequences()) {
     out["blocks"]["missing"] = census.missing_blocks;
     out["blocks"]["orphaned"] = census.orphaned_blocks;
@@ -176,6 +182,10 @@ void PrintJson(const Findings& findings, const std::string& directory) {
                         {"damaged", census.damaged},
                         {"lost", census.lost},
                         {"hurt", HurtJson(census)}};
+    out["prefixes"] = {{"whole", census.prefixes},
+                       {"of_sealed_sequences", census.shared_prefixes},
+                       {"damaged", census.damaged_prefixes},
+                       {"stale", census.stale_prefixes}};
   }
   out["findings"] = Lines(findings);
   fmt::print("{}\n", out.dump(2, ' ', false, Json::error_handler_t::replace));

@@ -173,6 +173,12 @@ void Probe::AddSpill(MetricFamilies& out) const {
       .Value(Number(stats.restored_sequences));
   out.Gauge("passband_left_out_sequences", "Sealed by an earlier run, but not to be served")
       .Value(Number(stats.left_out_sequences));
+  out.Gauge("passband_restored_prefix_blocks",
+            "Of closed sequences of an earlier run, and to be found again")
+      .Value(Number(stats.restored_prefix_blocks));
+  out.Gauge("passband_recorded_prefix_blocks",
+            "Of passband_prefix_blocks, those that a crash would not cost")
+      .Value(Number(stats.recorded_prefix_blocks));
   out.Gauge("passband_damaged_records", "Records of the spill directory that cannot be read")
       .Value(Number(stats.damaged_records));
   out.Counter("passband_seals_total",
@@ -277,6 +283,7 @@ void Probe::AddRequests(MetricFamilies& out) const {
   each([&out](Method method, Transport transport, const auto& parts, uint64_t total) {
     if (total == 0) return;
     std::vector<const SecondsHistogram*> seconds;
+    seconds.reserve(parts.size());
     for (const RequestCounters* part : parts) seconds.push_back(&part->seconds);
     out.Value({{"method", Name(method)}, {"transport", Name(transport)}}, seconds);
   });

@@ -245,6 +245,7 @@ StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings) {
              {"spill", settings.spill_dir.empty() ? "off" : settings.spill_dir},
              {"restored_sequences", stats.restored_sequences},
              {"left_out_sequences", stats.left_out_sequences},
+             {"restored_prefix_blocks", stats.restored_prefix_blocks},
              {"transports", out->impl_->data_planes->names()},
              {"tls", settings.tls.empty()      ? "off"
                      : settings.tls.ca.empty() ? "server"

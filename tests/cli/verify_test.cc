@@ -112,6 +112,11 @@ TEST_F(VerifyTest, AWholeDirectoryIsWholeAndUnchanged) {
   EXPECT_EQ(json["sequences"]["whole"], 3);
   EXPECT_EQ(json["sequences"]["damaged"], 0);
   EXPECT_EQ(json["sequences"]["lost"], 0);
+  constexpr uint64_t kPrefixes = 3 * (kTokens / 64);
+  EXPECT_EQ(json["prefixes"]["whole"], kPrefixes);
+  EXPECT_EQ(json["prefixes"]["of_sealed_sequences"], kPrefixes);
+  EXPECT_EQ(json["prefixes"]["damaged"], 0);
+  EXPECT_EQ(json["prefixes"]["stale"], 0);
   EXPECT_EQ(json["blocks"]["missing"], 0);
   EXPECT_EQ(json["blocks"]["whole"], kBlocks + json["blocks"]["orphaned"].get<uint64_t>());
   EXPECT_EQ(json["blocks"]["bytes"], json["blocks"]["whole"].get<uint64_t>() * kBlockBytes);
@@ -124,6 +129,25 @@ TEST_F(VerifyTest, AWholeDirectoryIsWholeAndUnchanged) {
   EXPECT_THAT(text.output, AllOf(HasSubstr("all is whole"), HasSubstr("models: 1, profiles: 1"),
                                  HasSubstr("orphaned")));
   EXPECT_EQ(Contents(folder_.path()), before);
+}
+
+TEST_F(VerifyTest, PrefixesOfClosedSequencesAreToldFromSealedOnes) {
+  Register();
+  for (uint32_t i = 0; i < 2; ++i) {
+    sequences_.push_back(Open(std::vector<uint32_t>(kTokens, i)));
+    ASSERT_TRUE(Fill(sequences_.back(), i, kTokens).ok());
+    ASSERT_TRUE(Seal(sequences_.back()).ok());
+  }
+  Close(sequences_.front());
+  ASSERT_TRUE(Eventually([&] { return SealsPending() == 0; }));
+  server_->Kill();
+  client_.reset();
+  const Json json = VerifyJson(folder_.path(), 0);
+  constexpr uint64_t kColumns = kTokens / 64;
+  EXPECT_EQ(json["sequences"]["whole"], 1);
+  EXPECT_EQ(json["prefixes"]["whole"], 2 * kColumns);
+  EXPECT_EQ(json["prefixes"]["of_sealed_sequences"], kColumns);
+  EXPECT_THAT(Verify(folder_.path()).output, HasSubstr("15 also of sealed sequences; 0 stale"));
 }
 
 struct Damage {

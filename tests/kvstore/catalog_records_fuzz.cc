@@ -28,17 +28,22 @@ std::vector<std::string> Seeds() {
   SequenceRecord cut = whole;
   cut.committed = 130;
   cut.tail = {{5, 6}, {7, 8}};
+  const PrefixRecord first{.first = true, .tenant = "a", .model = "m", .blocks = {{1, 2}, {3, 4}}};
+  PrefixRecord next = first;
+  next.first = false;
   return {Seed(0, "m", Encode(model)),
           Seed(1, NumberKey(7), Encode(plain)),
           Seed(1, NumberKey(7), Encode(named)),
           Seed(2, NumberKey(1), Encode(whole)),
           Seed(2, NumberKey(1), Encode(cut)),
           Seed(3, "", Encode(uint64_t{300})),
-          Seed(4, "", Encode(ProfileRecord{.id = 12, .json = "{}"}))};
+          Seed(5, "", Encode(ProfileRecord{.id = 12, .json = "{}"})),
+          Seed(4, std::string(32, 'd'), Encode(first)),
+          Seed(4, std::string(32, 'e'), Encode(next))};
 }
 
 void Parse(uint8_t kind, const std::string& key, std::string_view value) {
-  switch (kind % 5) {
+  switch (kind % 6) {
     case 0:
       if (const auto model = ParseModel(key, value); model.ok()) {
         const auto again = ParseModel(key, Encode(*model));
@@ -62,6 +67,12 @@ void Parse(uint8_t kind, const std::string& key, std::string_view value) {
     case 3:
       if (const auto fact = ParseFact(value); fact.ok()) {
         Require(*ParseFact(Encode(*fact)) == *fact);
+      }
+      break;
+    case 4:
+      if (const auto prefix = ParsePrefix(key, value); prefix.ok()) {
+        const auto again = ParsePrefix(key, Encode(*prefix));
+        Require(again.ok() && *again == *prefix && DigestKey(prefix->digest) == key);
       }
       break;
     default:

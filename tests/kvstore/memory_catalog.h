@@ -17,7 +17,10 @@ class MemoryCatalog final : public Catalog {
  public:
   Status Write(const CatalogBatch& batch) override {
     MutexLock lock(mutex_);
-    if (failing_) return Error(StatusCode::kUnavailable, "the device fails");
+    if (failing_) {
+      ++refused_;
+      return Error(StatusCode::kUnavailable, "the device fails");
+    }
     if (frozen_) return OkStatus();
     for (const CatalogBatch::Change& change : batch.changes) {
       const Key key{change.kind, change.key};
@@ -51,6 +54,10 @@ class MemoryCatalog final : public Catalog {
     MutexLock lock(mutex_);
     frozen_ = frozen;
   }
+  uint64_t refused() const {
+    MutexLock lock(mutex_);
+    return refused_;
+  }
   // Cuts the record's last byte off.
   void Truncate(RecordKind kind, const std::string& key) {
     MutexLock lock(mutex_);
@@ -76,6 +83,7 @@ class MemoryCatalog final : public Catalog {
   std::map<Key, std::string> records_ ABSL_GUARDED_BY(mutex_);
   bool frozen_ ABSL_GUARDED_BY(mutex_) = false;
   bool failing_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;  // writes, while it failed
 };
 
 }  // namespace passband

@@ -87,6 +87,11 @@ class MemoryTier final : public Tier {
     claimed_.insert(address.generation);
   }
 
+  bool MayHold(const BlockAddress& address) const override {
+    MutexLock lock(mutex_);
+    return blocks_.contains(address);
+  }
+
   Status DropUnclaimed() override {
     MutexLock lock(mutex_);
     std::vector<BlockAddress> unclaimed;

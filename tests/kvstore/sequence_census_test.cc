@@ -46,6 +46,22 @@ class SequenceCensusTest : public testing::Test {
     if (sequence.model.empty()) sequence.model = "m";
     PutRecord(RecordKind::kSequence, NumberKey(sequence.id), Encode(sequence));
   }
+  // Named by a letter; of the model and the tenant that the others have.
+  static PrefixDigest Name(char letter) {
+    PrefixDigest name;
+    name.fill(static_cast<std::byte>(letter));
+    return name;
+  }
+  // `parent`: 0 for a first column.
+  void PutPrefix(char name, char parent, std::vector<BlockAddress> blocks) {
+    const PrefixRecord record{.digest = Name(name),
+                              .first = parent == 0,
+                              .parent = parent == 0 ? PrefixDigest{} : Name(parent),
+                              .tenant = "a",
+                              .model = "m",
+                              .blocks = std::move(blocks)};
+    PutRecord(RecordKind::kPrefix, DigestKey(record.digest), Encode(record));
+  }
   CensusReport Count() {
     spill_.reset();
     SequenceCensus census;
@@ -117,14 +133,59 @@ TEST_F(SequenceCensusTest, RecordsThatSayNothingAreCountedAndSaid) {
   PutRecord(RecordKind::kSequence, NumberKey(1), "\x01 no record");
   PutRecord(RecordKind::kProfile, "digest", "no number");
   PutRecord(RecordKind::kStore, kIdsKey, "\x07");
+  PutRecord(RecordKind::kPrefix, "short", "\x01");
   PutRecord(RecordKind{77}, "key", "value");
   const CensusReport report = Count();
-  EXPECT_EQ(report.unreadable_records, 4U);
+  EXPECT_EQ(report.unreadable_records, 5U);
   EXPECT_EQ(report.lost, 1U);
   EXPECT_EQ(report.whole, 2U);
-  EXPECT_THAT(report.findings,
-              ElementsAre(HasSubstr("profile record"), HasSubstr("sequence record"),
-                          HasSubstr("version 7"), HasSubstr("kind 77")));
+  EXPECT_THAT(report.findings, ElementsAre(HasSubstr("profile record"),
+                                           HasSubstr("sequence record"), HasSubstr("version 7"),
+                                           HasSubstr("prefix record"), HasSubstr("kind 77")));
+}
+
+TEST_F(SequenceCensusTest, PrefixesAreToldFromSequences) {
+  PutColumn({.number = 1, .named = true, .digest = Name('s'), .blocks = {blocks_[0], blocks_[1]}});
+  PutPrefix('s', 0, {blocks_[0], blocks_[1]});
+  PutPrefix('t', 's', {blocks_[2], blocks_[3]});
+  PutPrefix('p', 0, {blocks_[6], blocks_[7]});
+  const CensusReport report = Count();
+  EXPECT_TRUE(report.ok());
+  EXPECT_EQ(report.whole, 3U);
+  EXPECT_EQ(report.prefixes, 3U);
+  EXPECT_EQ(report.shared_prefixes, 1U) << "sequences 1 and 2 have it";
+  EXPECT_EQ(report.stale_prefixes + report.damaged_prefixes, 0U);
+  EXPECT_EQ(report.orphaned_blocks, 0U) << "what a prefix names is no orphan";
+}
+
+TEST_F(SequenceCensusTest, APrefixWithoutItsBlocksOrItsBeginningIsStale) {
+  PutPrefix('p', 0, {{9, 9}, blocks_[7]});
+  PutPrefix('q', 'p', {blocks_[6], blocks_[7]});
+  PutPrefix('x', 'y', {blocks_[6], blocks_[7]});
+  PutPrefix('w', 0, {blocks_[6]});
+  const CensusReport report = Count();
+  EXPECT_TRUE(report.ok()) << "a server that was killed leaves such, and erases them";
+  EXPECT_EQ(report.stale_prefixes, 4U);
+  EXPECT_EQ(report.prefixes, 0U);
+  EXPECT_EQ(report.missing_blocks, 0U);
+}
+
+TEST_F(SequenceCensusTest, APrefixLacksABlockThatShouldBeThere) {
+  PutPrefix('p', 0, {{blocks_[0].generation, 99}, blocks_[7]});
+  const CensusReport report = Count();
+  EXPECT_FALSE(report.ok());
+  EXPECT_EQ(report.damaged_prefixes, 1U);
+  EXPECT_EQ(report.whole, 3U) << "and costs no sequence";
+}
+
+TEST_F(SequenceCensusTest, AStaleRecordOfASequencesColumnIsNoDamage) {
+  PutColumn({.number = 1, .named = true, .digest = Name('s'), .blocks = {blocks_[0], blocks_[1]}});
+  PutPrefix('s', 0, {{9, 9}, {9, 8}});
+  PutPrefix('t', 's', {blocks_[6], blocks_[7]});
+  const CensusReport report = Count();
+  EXPECT_TRUE(report.ok());
+  EXPECT_EQ(report.stale_prefixes, 1U);
+  EXPECT_EQ(report.prefixes, 1U);
 }
 
 TEST_F(SequenceCensusTest, WithoutItsModelASequenceIsLost) {

@@ -2,7 +2,7 @@
 // store in agreement with a reference that shares nothing: every row it shows has
 // the bytes that were written, every error is the one its contract names, and at
 // the end no memory is lost. The same over a tier and a catalog, with a crash now and then:
-// what was sealed is back, whatever was in RAM.
+// what was sealed is back, whatever was in RAM; and so are prefixes of what is closed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -581,10 +581,12 @@ void StoreProperty::RunOverTier(uint64_t seed, uint64_t operations) {
     sum.lost_blocks += stats.lost_blocks;
     CrashAndRestart();
     sum.restored_sequences += store_->Stats().restored_sequences;
+    sum.restored_prefix_blocks += store_->Stats().restored_prefix_blocks;
   }
   if (HasFailure()) return;
   EXPECT_EQ(sum.lost_blocks, 0u);
   EXPECT_GT(sum.restored_sequences, 20u);
+  EXPECT_GT(sum.restored_prefix_blocks, 20u);
   EXPECT_GT(sum.restored_blocks, operations / 100);
   EXPECT_GT(sum.evictions_clean, operations / 100);
   EXPECT_GT(matched_, operations / 100);
@@ -592,6 +594,15 @@ void StoreProperty::RunOverTier(uint64_t seed, uint64_t operations) {
   store_.reset();
   EXPECT_EQ(catalog_.records(RecordKind::kSequence), 0u);
   EXPECT_EQ(catalog_.records(RecordKind::kColumn), 0u);
+  // Prefixes outlive them. After a stop each of their records says where a column is.
+  const uint64_t prefixes = catalog_.records(RecordKind::kPrefix);
+  EXPECT_GT(prefixes, 0u);
+  auto store = Store::Create(TierOptions());
+  ASSERT_TRUE(store.ok()) << store.status();
+  store_ = *std::move(store);
+  EXPECT_EQ(store_->Stats().restored_prefix_blocks, prefixes);
+  EXPECT_EQ(store_->Stats().prefix_blocks, prefixes);
+  EXPECT_EQ(catalog_.records(RecordKind::kPrefix), prefixes);
 }
 
 void StoreProperty::Prepare(uint64_t seed, const Store::Options& options) {

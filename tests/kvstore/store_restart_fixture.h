@@ -33,7 +33,8 @@ class StoreRestartTest : public testing::Test {
         Store::Create({.arena = {.bytes = ram_blocks_ * kBlockBytes, .slab_bytes = kBlockBytes},
                        .tenant_quota = quota_,
                        .tier = tier_.get(),
-                       .catalog = &catalog_});
+                       .catalog = &catalog_,
+                       .full_tier = full_tier_});
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
@@ -128,6 +129,7 @@ class StoreRestartTest : public testing::Test {
   uint64_t ram_blocks_ = 64;
   MemoryCatalog catalog_;
   TenantQuota quota_;
+  FullTierPolicy full_tier_ = FullTierPolicy::kDropOldest;
   std::unique_ptr<Store> store_;
 };
 

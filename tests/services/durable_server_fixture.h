@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -98,6 +99,27 @@ class DurableServerTest : public ::testing::Test {
     request.set_sequence(sequence);
     v1::SealSequenceResponse response;
     return client_->stub().SealSequence(client_->Context().get(), request, &response);
+  }
+  void Close(uint64_t sequence) {
+    v1::CloseSequenceRequest request;
+    request.set_sequence(sequence);
+    v1::CloseSequenceResponse response;
+    const auto status = client_->stub().CloseSequence(client_->Context().get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  double Metric(const std::string& series) {
+    return testing::Metric("127.0.0.1", server_->http_port(), series);
+  }
+  double SealsPending() {
+    return Metric("passband_seals_pending{work=\"seal\"}") +
+           Metric("passband_seals_pending{work=\"erase\"}");
+  }
+  // Waits for it, for some seconds.
+  static bool Eventually(const std::function<bool()>& true_now) {
+    for (int i = 0; i < 600 && !true_now(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return true_now();
   }
   grpc::StatusCode StatCode(uint64_t sequence) {
     v1::StatSequenceRequest request;

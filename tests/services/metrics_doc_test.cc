@@ -191,7 +191,7 @@ void MetricsDocTest::Serve() {
   EXPECT_TRUE(narrow->stub().Disconnect(narrow->Context().get(), {}, &ended).ok());
 }
 
-// Eight times RAM, of which the disk's limit holds half; the last one is sealed.
+// Eight times RAM, of which the disk's limit holds half; the last ones are sealed, one is closed.
 void MetricsDocTest::SpillAndSeal() {
   const auto client = Client("a");
   ASSERT_TRUE(client->Hello().ok());
@@ -207,6 +207,10 @@ void MetricsDocTest::SpillAndSeal() {
     }
   }
   for (size_t i = 14; i < sequences.size(); ++i) Seal(*client, sequences[i]);
+  v1::CloseSequenceRequest close;
+  close.set_sequence(sequences.back());
+  v1::CloseSequenceResponse closed;
+  EXPECT_TRUE(client->stub().CloseSequence(client->Context().get(), close, &closed).ok());
 }
 
 // Blocks with a wrong bit in every 2 KiB.

@@ -47,6 +47,50 @@ TEST_F(RestartTest, WhatWasSealedSurvivesAKill) {
   EXPECT_EQ(RegisterProfile(), profile);
 }
 
+// Sealed or not, and closed: what is on the disk of them is found by its tokens.
+TEST_F(RestartTest, PrefixesOfClosedSequencesSurviveAKill) {
+  Register();
+  constexpr uint64_t kTokens = (uint64_t{4} << 20) / kTokenBytes;
+  std::vector<uint32_t> prompt(kTokens, 7);
+  // Eight times RAM: all but the latest has left it.
+  for (uint64_t i = 0; i < 16; ++i) {
+    prompt.front() = static_cast<uint32_t>(i);
+    const uint64_t sequence = Open(prompt);
+    const Status filled = Fill(sequence, i, kTokens);
+    ASSERT_TRUE(filled.ok()) << filled;
+    if (i % 2 == 0) {
+      ASSERT_TRUE(Seal(sequence).ok());
+    }
+    Close(sequence);
+  }
+  constexpr double kColumns = 12 * kTokens / kBlockTokens;
+  ASSERT_TRUE(Eventually([&] { return Metric("passband_recorded_prefix_blocks") >= kColumns; }))
+      << Metric("passband_recorded_prefix_blocks") << " of " << kColumns;
+  ASSERT_TRUE(Eventually([&] { return SealsPending() == 0; }));
+  KillAndRun();
+  EXPECT_EQ(Metric("passband_restored_sequences"), 0);
+  EXPECT_GE(Metric("passband_restored_prefix_blocks"), kColumns);
+  uint64_t found = 0;
+  for (uint64_t i = 0; i < 16; ++i) {
+    prompt.front() = static_cast<uint32_t>(i);
+    uint64_t matched = 0;
+    const uint64_t sequence = Open(prompt, &matched);
+    if (i % 2 == 0) {
+      EXPECT_EQ(matched, kTokens) << i;
+    }
+    EXPECT_TRUE(Check(sequence, i, matched).ok()) << Check(sequence, i, matched);
+    found += matched / kBlockTokens;
+    Close(sequence);
+  }
+  EXPECT_GE(found, kColumns);
+  // Another tenant's, of the same tokens, they are not.
+  client_ = std::make_unique<RawClient>(server_->control_address(), "b");
+  ASSERT_TRUE(client_->Hello().ok());
+  uint64_t matched = 0;
+  Open(prompt, &matched);
+  EXPECT_EQ(matched, 0U);
+}
+
 TEST_F(RestartTest, AStopKeepsWhatIsOpen) {
   Register();
   const uint64_t empty = Open();
@@ -70,10 +114,7 @@ TEST_F(RestartTest, AClosedSequenceStaysClosed) {
   const uint64_t sequence = Open();
   ASSERT_TRUE(Fill(sequence, 1, 100).ok());
   ASSERT_TRUE(Seal(sequence).ok());
-  v1::CloseSequenceRequest close;
-  close.set_sequence(sequence);
-  v1::CloseSequenceResponse closed;
-  ASSERT_TRUE(client_->stub().CloseSequence(client_->Context().get(), close, &closed).ok());
+  Close(sequence);
   EXPECT_EQ(server_->Stop(), 0);
   client_.reset();
   Run();

@@ -33,14 +33,23 @@ std::string ControlAddress(const server::Server& server) {
   return server::HostPort(server.endpoints().host, server.endpoints().control_port);
 }
 
-std::string Get(const server::Server& server, const std::string& path, int status) {
-  httplib::Client client(server.endpoints().host, server.endpoints().http_port);
+static std::string Get(const std::string& host, uint16_t port, const std::string& path,
+                       int status) {
+  httplib::Client client(host, port);
   const auto response = client.Get(path);
   return response && response->status == status ? response->body : "";
 }
 
+std::string Get(const server::Server& server, const std::string& path, int status) {
+  return Get(server.endpoints().host, server.endpoints().http_port, path, status);
+}
+
 double Metric(const server::Server& server, const std::string& series) {
-  std::istringstream lines(Get(server, "/metrics"));
+  return Metric(server.endpoints().host, server.endpoints().http_port, series);
+}
+
+double Metric(const std::string& host, uint16_t http_port, const std::string& series) {
+  std::istringstream lines(Get(host, http_port, "/metrics", 200));
   std::string line;
   while (std::getline(lines, line)) {
     if (line.rfind(series + " ", 0) == 0) return std::stod(line.substr(series.size() + 1));

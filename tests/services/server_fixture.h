@@ -26,6 +26,7 @@ std::string ControlAddress(const server::Server& server);
 std::string Get(const server::Server& server, const std::string& path, int status = 200);
 // The value of a metric, with its labels as written; -1 when it is not there.
 double Metric(const server::Server& server, const std::string& series);
+double Metric(const std::string& host, uint16_t http_port, const std::string& series);
 
 // Every TCP socket that this process listens on.
 struct ListeningSocket {
