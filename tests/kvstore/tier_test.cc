@@ -54,6 +54,7 @@ TEST_P(TierContract, OnlyTheWantedPlanesAreWritten) {
   for (size_t i = 0; i < put.size(); ++i) put[i] = static_cast<std::byte>(i);
   const auto address = tier_->Put(put, kPlanes);
   ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_TRUE(tier_->MayHold(*address));
   Bytes got(256, std::byte{0xee});
   ASSERT_TRUE(*tier_->Get(*address, kPlanes, 0b1010, got));
   for (size_t i = 0; i < got.size(); ++i) {
@@ -127,6 +128,9 @@ class RocksDbInFolder final : public Tier {
   void Drop(const BlockAddress& address) override { database_->tier().Drop(address); }
   StatusOr<uint64_t> DropOldest() override { return database_->tier().DropOldest(); }
   void Claim(const BlockAddress& address) override { database_->tier().Claim(address); }
+  bool MayHold(const BlockAddress& address) const override {
+    return database_->tier().MayHold(address);
+  }
   Status DropUnclaimed() override { return database_->tier().DropUnclaimed(); }
   TierStats Stats() const override { return database_->tier().Stats(); }
 
