@@ -10,13 +10,14 @@
 #   make chaos PLAIN=1   the same without TLS
 #   make test-asan       the tests under AddressSanitizer and UBSan
 #   make test-tsan       the tests of the folders without gRPC under TSan
+#   make test-python     the Python package: builds it in an environment of its own, tests it
 #   make fuzz            the libFuzzer targets, a fixed number of inputs each
 #   make format          format the C++ sources (make check-format: only look)
 #   make clean           remove build/
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: demo test build bench bench-peers chaos test-asan test-tsan fuzz format check-format clean setup
+.PHONY: demo test build bench bench-peers chaos test-asan test-tsan test-python fuzz format check-format clean setup
 
 setup:
 	@scripts/install-packages
@@ -52,6 +53,11 @@ test-asan: setup
 test-tsan: setup
 	@scripts/build tsan all -j$(JOBS)
 	@ctest --preset tsan -j$(JOBS)
+
+test-python: build
+	@scripts/install-packages deploy/debian-packages-python.txt
+	@scripts/build release python_sdk -j$(JOBS)
+	@scripts/test-python
 
 fuzz: setup
 	@scripts/build fuzz fuzz_programs -j$(JOBS)

@@ -2,6 +2,8 @@ include(GoogleTest)
 
 # Warnings and sanitizers for our own code; generated code does not link it.
 add_library(passband_flags INTERFACE)
+set_target_properties(passband_flags PROPERTIES EXPORT_NAME flags)
+add_library(passband::flags ALIAS passband_flags)
 set(warnings
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Werror
   -Wno-missing-field-initializers  # Designated initialisers leave defaults on purpose.
@@ -39,6 +41,7 @@ function(passband_library name)
     target_include_directories(passband_${name} INTERFACE ${PROJECT_SOURCE_DIR})
     target_link_libraries(passband_${name} INTERFACE ${ARG_DEPS})
   endif()
+  set_target_properties(passband_${name} PROPERTIES EXPORT_NAME ${name})
   add_library(passband::${name} ALIAS passband_${name})
 endfunction()
 

@@ -26,6 +26,7 @@ MAY_INCLUDE = {
         "base", "kernels", "profile", "llama", "kvstore", "sdk", "proto", "services/console"
     },
     "services": {"base", "proto"},
+    "python": {"base", "kernels", "profile", "sdk", "sdk/embedded"},
 }
 # Foreign libraries stay behind one folder each.
 FOREIGN = {
